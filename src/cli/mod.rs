@@ -1,0 +1,176 @@
+//! The command line: one file a command. Arguments are read here, made whole in [`Context`], then a command runs.
+
+mod backfill;
+mod demo;
+mod json;
+mod parsers;
+mod progress;
+mod search;
+mod stats;
+mod stuck;
+pub mod text;
+mod times;
+mod trace;
+mod verify;
+
+use crate::config::{Config, Site};
+use crate::model::journey::Lookup;
+use crate::model::record::{Record, StoredRecord};
+use crate::parse::Parsers;
+use crate::resolve::clock::Zone;
+use crate::store::{Store, StoreError};
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// What happened to this message? Indexes mail logs and answers.
+#[derive(Parser)]
+#[command(name = "msgtrk", version, max_term_width = 110, after_help = "Exit status: 0 found or done, 1 nothing found, 2 error.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+#[derive(Args, Clone)]
+struct Global {
+    /// Folder of the index
+    #[arg(long, global = true, env = "MSGTRK_INDEX", value_name = "DIR")]
+    index: Option<PathBuf>,
+    /// Config file: names and zones of hosts, parser files
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of parser files that are read after the built-in ones
+    #[arg(long = "parsers", global = true, value_name = "DIR")]
+    parser_files: Option<PathBuf>,
+    /// Zone of log stamps that name none, and of times shown; HOST=ZONE for one host's logs [default: this machine's]
+    #[arg(long, global = true, value_name = "[HOST=]ZONE")]
+    timezone: Vec<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Read logs of the past into the index: files, folders, compressed or not
+    Backfill(backfill::Arguments),
+    /// List the records that meet filters
+    Search(search::Arguments),
+    /// Show one message's way over all hosts, and how it ended for each recipient
+    Trace(trace::Arguments),
+    /// List what is still queued, by domain and reason, oldest first
+    Stuck(stuck::Arguments),
+    /// Say what the index holds, and which lines were not understood
+    Stats(stats::Arguments),
+    /// Check, list and try parser files
+    #[command(subcommand)]
+    Parsers(parsers::Arguments),
+    /// Check the index: checksums, every record readable
+    Verify(verify::Arguments),
+    /// Backfill the sample logs into a folder of its own and show a search and a trace
+    Demo(demo::Arguments),
+}
+
+/// What all commands work with.
+struct Context {
+    index: PathBuf,
+    site: Site,
+    /// Zone that times are shown in.
+    zone: Zone,
+    parsers: Option<PathBuf>,
+    /// Microseconds since 1970.
+    now: i64,
+}
+
+/// Reads the arguments and runs the command.
+///
+/// # Errors
+/// Whatever kept a command from doing what was asked; the message says what, where and what to do.
+pub fn run() -> anyhow::Result<ExitCode> {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("MSGTRK_LOG").unwrap_or_else(|_| "error".into()))
+        .init();
+    let cx = Context::new(&cli.global)?;
+    match cli.command {
+        Command::Backfill(a) => backfill::run(&cx, &a),
+        Command::Search(a) => search::run(&cx, &a),
+        Command::Trace(a) => trace::run(&cx, &a),
+        Command::Stuck(a) => stuck::run(&cx, &a),
+        Command::Stats(a) => stats::run(&cx, &a),
+        Command::Parsers(a) => parsers::run(&cx, &a),
+        Command::Verify(a) => verify::run(&cx, &a),
+        Command::Demo(a) => demo::run(&cx, &a),
+    }
+}
+
+/// Whether an error only says that nobody reads our output any more.
+pub fn is_broken_pipe(e: &anyhow::Error) -> bool {
+    e.chain().any(|c| c.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
+}
+
+impl Context {
+    fn new(global: &Global) -> anyhow::Result<Self> {
+        let own = iana_time_zone();
+        let mut config = match &global.config {
+            Some(path) => Config::read(path, own)?,
+            None => Config { parsers: None, site: Site::in_zone(own) },
+        };
+        for word in &global.timezone {
+            match word.split_once('=') {
+                Some((host, zone)) => config.site.set_zone(host, zone.parse().map_err(anyhow::Error::msg).context("--timezone")?),
+                None => config.site.zone = word.parse().map_err(anyhow::Error::msg).context("--timezone")?,
+            }
+        }
+        let index = global.index.clone().unwrap_or_else(default_index);
+        let parsers = global.parser_files.clone().or(config.parsers);
+        Ok(Context { index, zone: config.site.zone, site: config.site, parsers, now: chrono::Utc::now().timestamp_micros() })
+    }
+
+    fn open(&self) -> Result<Store, StoreError> {
+        Store::open(&self.index)
+    }
+
+    fn load_parsers(&self) -> anyhow::Result<Arc<Parsers>> {
+        Ok(Parsers::load(self.parsers.as_deref())?)
+    }
+}
+
+/// `/var/lib/msgtrk` for root, else `~/.local/share/msgtrk`.
+fn default_index() -> PathBuf {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
+    match (data, home) {
+        (_, Some(home)) if home == std::path::Path::new("/root") => PathBuf::from("/var/lib/msgtrk"),
+        (Some(data), _) => data.join("msgtrk"),
+        (None, Some(home)) => home.join(".local/share/msgtrk"),
+        (None, None) => PathBuf::from("/var/lib/msgtrk"),
+    }
+}
+
+/// This machine's zone; UTC where it cannot be told.
+fn iana_time_zone() -> Zone {
+    let from_env = std::env::var("TZ").ok().and_then(|z| z.trim_start_matches(':').parse().ok());
+    let link = || {
+        let target = std::fs::read_link("/etc/localtime").ok()?;
+        let text = target.to_str()?;
+        text.split_once("zoneinfo/")?.1.parse().ok()
+    };
+    from_env.or_else(link).unwrap_or(Zone::Fixed(0))
+}
+
+/// Look-ups of a journey in the store.
+struct InStore<'a>(&'a Store);
+
+/// Most records that one id is followed to.
+const MOST_BY_ID: usize = 4_000;
+
+impl Lookup for InStore<'_> {
+    type Error = StoreError;
+
+    fn by_id(&self, id: &str) -> Result<Vec<Record>, StoreError> {
+        Ok(self.0.by_id(id, MOST_BY_ID)?.iter().map(StoredRecord::derive).collect())
+    }
+}

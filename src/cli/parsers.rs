@@ -1,0 +1,109 @@
+//! `msgtrk parsers check|list|test`
+
+use super::Context;
+use super::text::{Table, clean, columns, dim};
+use crate::model::event::Field;
+use crate::parse::{Matcher, Outcome, Parsers};
+use anstyle::Style;
+use anyhow::Context as _;
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(clap::Subcommand)]
+pub enum Arguments {
+    /// Run the samples of all parser files; say which pattern, sample and field disagree
+    Check {
+        /// Folder of parser files over the built-in ones
+        dir: Option<PathBuf>,
+    },
+    /// List parser files: programs, versions, patterns, samples, what they were checked against
+    List {
+        /// List the names of fields instead
+        #[arg(long)]
+        fields: bool,
+    },
+    /// Show what is read from each line of a log file
+    Test {
+        /// Log file, - for standard input
+        file: PathBuf,
+    },
+}
+
+pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::BufWriter::new(anstream::stdout());
+    let code = match a {
+        Arguments::Check { dir } => check(&mut out, dir.as_ref().or(cx.parsers.as_ref()))?,
+        Arguments::List { fields: true } => {
+            for f in Field::ALL {
+                writeln!(out, "{}", f.as_str())?;
+            }
+            ExitCode::SUCCESS
+        }
+        Arguments::List { .. } => list(&mut out, cx.load_parsers()?.as_ref())?,
+        Arguments::Test { file } => test(cx, &mut out, file)?,
+    };
+    out.flush()?;
+    Ok(code)
+}
+
+fn check(out: &mut impl Write, dir: Option<&PathBuf>) -> anyhow::Result<ExitCode> {
+    let parsers = Parsers::load(dir.map(PathBuf::as_path))?;
+    let samples: usize = parsers.files.iter().map(|f| f.samples.len()).sum();
+    let wrong = Matcher::new(std::sync::Arc::clone(&parsers)).check_samples();
+    for w in &wrong {
+        writeln!(out, "{}", w.lines().map(clean).collect::<Vec<_>>().join("\n"))?;
+    }
+    writeln!(out, "{} parser files, {samples} samples, {} disagree", parsers.files.len(), wrong.len())?;
+    Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}
+
+fn list(out: &mut impl Write, parsers: &Parsers) -> anyhow::Result<ExitCode> {
+    let mut table = Table::new(&["NAME", "READS", "VERSIONS", "PATTERNS", "SAMPLES", "CHECKED AGAINST", "PROGRAMS", "FROM"]);
+    for f in &parsers.files {
+        let p = Style::new();
+        let checked = if f.checked == "real" { "real logs".to_string() } else { format!("documentation: {}", f.source.as_deref().unwrap_or_default()) };
+        let programs = if f.instances { format!("{}/*", f.programs.join(", ")) } else { f.programs.join(", ") };
+        table.row(vec![
+            (f.name.clone(), p), (f.description.clone(), p), (f.versions.clone(), p), (f.patterns.len().to_string(), p),
+            (f.samples.len().to_string(), p), (checked, p), (programs, p), (f.origin.clone(), dim()),
+        ]);
+    }
+    write!(out, "{}", table.render(columns()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn test(cx: &Context, out: &mut impl Write, file: &PathBuf) -> anyhow::Result<ExitCode> {
+    let mut matcher = Matcher::new(cx.load_parsers()?);
+    let mut input: Box<dyn BufRead> = match file.as_os_str() == "-" {
+        true => Box::new(std::io::stdin().lock()),
+        false => Box::new(std::io::BufReader::new(std::fs::File::open(file).with_context(|| file.display().to_string())?)),
+    };
+    let (mut line, mut found) = (Vec::new(), false);
+    while input.read_until(b'\n', &mut line)? > 0 {
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        writeln!(out, "{}", clean(&String::from_utf8_lossy(text)))?;
+        match matcher.line(text) {
+            Outcome::Event(p) => {
+                found = true;
+                let file = matcher.parsers().files.get(p.file as usize);
+                let pattern = file.and_then(|f| f.patterns.get(p.pattern as usize));
+                let action = p.action.map(|a| format!(", {}", a.as_str())).unwrap_or_default();
+                writeln!(out, "    {} / {}: {}{action}", file.map_or("", |f| &f.name), pattern.map_or("", |p| &p.name), p.kind.as_str())?;
+                for f in Field::ALL {
+                    if let Some(v) = matcher.value(text, *f) {
+                        writeln!(out, "    {:<20} {}", f.as_str(), clean(&String::from_utf8_lossy(v)))?;
+                    }
+                }
+            }
+            Outcome::Ignored => writeln!(out, "    known, says nothing about a message")?,
+            Outcome::Unparsed(..) => writeln!(out, "    NOT UNDERSTOOD: a known program, but no pattern matches")?,
+            Outcome::Foreign => writeln!(out, "    of a program that no parser file names")?,
+            Outcome::Fragment(..) => writeln!(out, "    part of an entry that syslog split; read when whole")?,
+            Outcome::Repeat(_, n) => writeln!(out, "    the line before, {n} times more")?,
+            Outcome::NoFrame => writeln!(out, "    no stamp that is known")?,
+        }
+        line.clear();
+    }
+    Ok(if found { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}

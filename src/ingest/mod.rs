@@ -1,0 +1,6 @@
+//! Wires source to store: read, parse (in parallel), fold (in order), commit.
+
+pub mod backfill;
+mod commit;
+mod fold;
+pub mod parse_block;

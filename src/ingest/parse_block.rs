@@ -1,0 +1,289 @@
+//! A block of lines to items, in parallel. Items hold positions in the block, so that nothing is copied yet.
+
+use crate::model::event::{Action, Field, Kind, Span, base_identity};
+use crate::model::line::{Fragment, RawStamp};
+use crate::model::time::yearless;
+use crate::parse::frame::Frame;
+use crate::parse::{Matcher, Outcome, Parsed, Parsers};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Bytes that one task parses.
+const CHUNK: usize = 256 * 1024;
+/// Examples kept of each program's unparsed lines.
+pub const EXAMPLES: usize = 5;
+
+/// A place in a block.
+pub type Place = Range<u32>;
+
+/// What the sequential part has to do for one line.
+#[derive(Debug)]
+pub enum Item {
+    /// An event to be dated and folded.
+    Event(EventItem),
+    /// A part of an entry that syslog split.
+    Fragment {
+        /// The whole line.
+        line: Place,
+        /// Where its message begins.
+        message: u32,
+        /// Which part.
+        fragment: Fragment,
+    },
+}
+
+/// An event as positions in its block.
+#[derive(Debug)]
+pub struct EventItem {
+    /// The whole line.
+    pub line: Place,
+    /// Host; empty where the line names none.
+    pub host: Place,
+    /// Instance of the MTA; empty where the parser file has none.
+    pub instance: Place,
+    /// The frame's stamp.
+    pub stamp: RawStamp,
+    /// The program's own stamp.
+    pub inner: Option<RawStamp>,
+    /// Parser file.
+    pub file: u16,
+    /// Kind of fact.
+    pub kind: Kind,
+    /// Outcome.
+    pub action: Option<Action>,
+    /// Times the line stands for.
+    pub times: u32,
+    /// Identity before the ordinal.
+    pub identity: u64,
+    /// Fields, in the chunk's `spans`.
+    pub spans: Range<u32>,
+    /// Values behind the line, in the chunk's `extra`.
+    pub extra: Range<u32>,
+}
+
+/// What one task made of its lines.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    /// In the order of the lines.
+    pub items: Vec<Item>,
+    /// Fields of all events; positions are relative to each event's line.
+    pub spans: Vec<Span>,
+    /// Values behind lines.
+    pub extra: Vec<u8>,
+    /// Counts.
+    pub counts: Counts,
+}
+
+/// What became of lines.
+#[derive(Debug, Default, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Counts {
+    /// All lines.
+    pub lines: u64,
+    /// Lines that made an event.
+    pub events: u64,
+    /// Lines of known programs that say nothing about a message.
+    pub ignored: u64,
+    /// Lines of programs that no parser file names.
+    pub foreign: u64,
+    /// Lines without a known stamp.
+    pub no_frame: u64,
+    /// Lines of known programs that no pattern knows.
+    pub unparsed: BTreeMap<String, Unparsed>,
+}
+
+/// Unparsed lines of one program.
+#[derive(Debug, Default, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Unparsed {
+    /// How many.
+    pub count: u64,
+    /// The first few.
+    pub examples: Vec<String>,
+}
+
+/// Programs counted by name; further ones are counted together (R6).
+const MAX_PROGRAMS: usize = 256;
+
+impl Counts {
+    /// Adds another count to this one.
+    pub fn add(&mut self, other: &Counts) {
+        self.lines += other.lines;
+        self.events += other.events;
+        self.ignored += other.ignored;
+        self.foreign += other.foreign;
+        self.no_frame += other.no_frame;
+        for (program, u) in &other.unparsed {
+            let name = if self.unparsed.len() >= MAX_PROGRAMS && !self.unparsed.contains_key(program) { "(others)" } else { program };
+            let mine = self.unparsed.entry(name.to_string()).or_default();
+            mine.count += u.count;
+            let room = EXAMPLES.saturating_sub(mine.examples.len());
+            mine.examples.extend(u.examples.iter().take(room).cloned());
+        }
+    }
+
+    fn unparsed(&mut self, program: &[u8], line: &[u8]) {
+        let name = String::from_utf8_lossy(program.get(..64).unwrap_or(program));
+        if !self.unparsed.contains_key(name.as_ref()) {
+            let name = if self.unparsed.len() >= MAX_PROGRAMS { "(others)" } else { name.as_ref() };
+            self.unparsed.entry(name.to_string()).or_default();
+        }
+        if let Some(u) = self.unparsed.get_mut(name.as_ref()) {
+            u.count += 1;
+            if u.examples.len() < EXAMPLES {
+                u.examples.push(String::from_utf8_lossy(line.get(..1024).unwrap_or(line)).into_owned());
+            }
+        }
+    }
+
+    /// Lines that no pattern knows, of all programs.
+    pub fn unparsed_lines(&self) -> u64 {
+        self.unparsed.values().map(|u| u.count).sum()
+    }
+}
+
+/// Parses a block of whole lines; chunks come in the order of the block.
+pub fn parse_block(parsers: &Arc<Parsers>, block: &[u8]) -> Vec<Chunk> {
+    pieces(block).into_par_iter().map_init(|| Matcher::new(Arc::clone(parsers)), |m, piece| parse_piece(m, block, piece)).collect()
+}
+
+/// Cuts a block at newlines into pieces of about [`CHUNK`] bytes.
+fn pieces(block: &[u8]) -> Vec<Range<usize>> {
+    let mut out = Vec::new();
+    let mut start = 0;
+    while start < block.len() {
+        let want = (start + CHUNK).min(block.len());
+        let end = match block.get(want..).and_then(|rest| memchr::memchr(b'\n', rest)) {
+            Some(n) if want < block.len() => want + n + 1,
+            _ => block.len(),
+        };
+        out.push(start..end);
+        start = end;
+    }
+    out
+}
+
+fn parse_piece(matcher: &mut Matcher, block: &[u8], piece: Range<usize>) -> Chunk {
+    let mut chunk = Chunk::default();
+    let mut scratch = Vec::new();
+    let mut start = piece.start;
+    while start < piece.end {
+        let rest = block.get(start..piece.end).unwrap_or_default();
+        let len = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        let mut line = rest.get(..len).unwrap_or_default();
+        if let Some(without) = line.strip_suffix(b"\r") {
+            line = without;
+        }
+        if !line.is_empty() {
+            if let Some((frame, times)) = take_line(matcher, &mut chunk, &mut scratch, line, start as u32) {
+                repeat(matcher, &mut chunk, &mut scratch, block, start, frame, times);
+            }
+        }
+        start += len + 1;
+    }
+    chunk
+}
+
+/// Reads one line that stands at `base` of its block into `chunk`.
+/// Returns host and number of a `last message repeated N times`, which the caller has to look up.
+pub fn take_line<'a>(matcher: &mut Matcher, chunk: &mut Chunk, scratch: &mut Vec<u8>, line: &'a [u8], base: u32) -> Option<(Frame<'a>, u32)> {
+    chunk.counts.lines += 1;
+    let whole = base..base + line.len() as u32;
+    match matcher.line(line) {
+        Outcome::Event(parsed) => {
+            chunk.counts.events += 1;
+            let item = event(matcher, chunk, scratch, line, base, &parsed);
+            chunk.items.push(Item::Event(item));
+        }
+        Outcome::Ignored => chunk.counts.ignored += 1,
+        Outcome::Unparsed(_, program) => chunk.counts.unparsed(program, line),
+        Outcome::Foreign => chunk.counts.foreign += 1,
+        Outcome::NoFrame => chunk.counts.no_frame += 1,
+        Outcome::Fragment(frame, fragment) => {
+            // Counted as known: what it says is read when the entry is whole.
+            chunk.counts.ignored += 1;
+            chunk.items.push(Item::Fragment { line: whole, message: frame.message as u32, fragment });
+        }
+        Outcome::Repeat(frame, times) => {
+            chunk.counts.ignored += 1;
+            return Some((frame, times));
+        }
+    }
+    None
+}
+
+/// How far back the line is looked for that "last message repeated" means, bytes.
+const REPEAT_REACH: usize = 64 * 1024;
+
+/// `last message repeated N times` stands for N more of the line of that host before it. It is looked for in
+/// the same block only; where a block begins with such a line, the repetition is not counted.
+fn repeat(matcher: &mut Matcher, chunk: &mut Chunk, scratch: &mut Vec<u8>, block: &[u8], at: usize, frame: Frame, times: u32) {
+    let reach = block.get(at.saturating_sub(REPEAT_REACH)..at).unwrap_or_default();
+    let lines = reach.split(|&b| b == b'\n').rev().filter(|l| !l.is_empty());
+    for line in lines {
+        let base = place_in(block, line, 0).start;
+        let Some(earlier) = crate::parse::frame::parse(line).filter(|f| f.host == frame.host) else { continue };
+        if let Outcome::Event(parsed) = matcher.framed(line, earlier) {
+            let mut item = event(matcher, chunk, scratch, line, base, &parsed);
+            // The words are those of the line before, the time is now: another event than that one.
+            item.identity ^= u64::from(written_second(frame.stamp, None));
+            item.stamp = frame.stamp;
+            item.inner = None;
+            item.times = times;
+            chunk.items.push(Item::Event(item));
+        }
+        return;
+    }
+}
+
+/// The stamp as written, without its year: the program's own where there is one.
+fn written_second(stamp: RawStamp, inner: Option<RawStamp>) -> u32 {
+    match inner.unwrap_or(stamp) {
+        RawStamp::Zoned { written, .. } | RawStamp::Local { written, .. } => yearless(written),
+        RawStamp::Yearless { month, day, second, .. } => (u32::from(month) * 32 + u32::from(day)) * 86_400 + second,
+    }
+}
+
+/// Where `part`, a slice of `line`, lies in the block.
+fn place_in(line: &[u8], part: &[u8], base: u32) -> Place {
+    if part.is_empty() {
+        return base..base;
+    }
+    let offset = (part.as_ptr() as usize).wrapping_sub(line.as_ptr() as usize).min(line.len()) as u32;
+    base + offset..base + offset + part.len() as u32
+}
+
+fn event(matcher: &Matcher, chunk: &mut Chunk, scratch: &mut Vec<u8>, line: &[u8], base: u32, parsed: &Parsed) -> EventItem {
+    let spans_at = chunk.spans.len() as u32;
+    let extra_at = chunk.extra.len() as u32;
+    let written = written_second(parsed.frame.stamp, parsed.inner);
+    let values = matcher.spans.iter().filter_map(|s| {
+        let (start, len) = (s.start as usize, s.len as usize);
+        let value = match start.checked_sub(line.len()) {
+            Some(behind) if len > 0 => matcher.extra.get(behind..behind + len),
+            _ => line.get(start..start + len),
+        };
+        Some((s.field, value?))
+    });
+    let identity = base_identity(scratch, parsed.kind, parsed.action, written, values);
+    chunk.spans.extend_from_slice(&matcher.spans);
+    let program = place_in(line, parsed.frame.program, 0);
+    if !program.is_empty() {
+        chunk.spans.push(Span { field: Field::Program, start: program.start, len: program.end - program.start });
+    }
+    chunk.extra.extend_from_slice(&matcher.extra);
+    EventItem {
+        line: base..base + line.len() as u32,
+        host: place_in(line, parsed.frame.host, base),
+        instance: place_in(line, parsed.instance, base),
+        stamp: parsed.frame.stamp,
+        inner: parsed.inner,
+        file: parsed.file,
+        kind: parsed.kind,
+        action: parsed.action,
+        times: parsed.times,
+        identity,
+        spans: spans_at..chunk.spans.len() as u32,
+        extra: extra_at..chunk.extra.len() as u32,
+    }
+}

@@ -1,0 +1,15 @@
+//! The program: arguments, run, exit code (0 found or done, 1 nothing found, 2 error).
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match msgtrk::cli::run() {
+        Ok(code) => code,
+        // Whoever read our output has seen enough.
+        Err(e) if msgtrk::cli::is_broken_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) => {
+            anstream::eprintln!("msgtrk: {}", msgtrk::cli::text::clean(&format!("{e:#}")));
+            ExitCode::from(2)
+        }
+    }
+}

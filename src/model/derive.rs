@@ -1,0 +1,357 @@
+//! From the set of events to what is shown: a pure function (R1).
+
+use super::event::{Action, Event, Field, Kind};
+use super::record::{EventLine, Recipient, Record, Role, Stamp, StoredRecord};
+use rustc_hash::FxHashMap;
+
+/// Computes the record of a stored set of events.
+pub fn derive(stored: &StoredRecord) -> Record {
+    let events: Vec<Event> = stored.events().collect();
+    let first = events.first().map_or(EPOCH, stamp);
+    let last = events.iter().max_by_key(|e| e.head.time).map_or(EPOCH, stamp);
+    let mut r = Record {
+        key: stored.key.clone(),
+        role: stored.role,
+        reporting_mta: stored.slot.host.clone(),
+        mta: stored.mta.clone(),
+        instance: stored.slot.instance.clone(),
+        queue_id: (stored.role != Role::Reject).then(|| stored.slot.queue_id.clone()),
+        arrival_date: first,
+        last_event_date: last,
+        closed: stored.role != Role::Hop,
+        message_id: None,
+        envelope_id: None,
+        envelope_from: None,
+        size: None,
+        recipient_count: None,
+        client: Default::default(),
+        auth_user: None,
+        subject: None,
+        orig_queue_id: None,
+        notice_of: None,
+        notices: Vec::new(),
+        verdict: None,
+        remark: None,
+        recipients: Vec::new(),
+        events: Vec::new(),
+    };
+    let mut people = People::default();
+    for event in &events {
+        take_scalars(&mut r, event);
+        match event.head.kind {
+            Kind::Attempt | Kind::Reject | Kind::Witness => people.attempt(event, stored.role),
+            Kind::Final => people.decision(event, &mut r),
+            Kind::Notice => {
+                if let (Some(kind), Some(id)) = (event.text(Field::NoticeKind), event.text(Field::NoticeQueueId)) {
+                    r.notices.push((kind, id));
+                }
+            }
+            Kind::Closed => r.closed = true,
+            Kind::Arrival | Kind::Queued => people.addressed(event),
+        }
+        r.events.push(EventLine {
+            time: stamp(event),
+            kind: event.head.kind.as_str(),
+            program: event.text(Field::Program).unwrap_or_default(),
+            line: String::from_utf8_lossy(event.line()).into_owned(),
+        });
+    }
+    people.settle(&mut r);
+    r.recipients = people.list;
+    r
+}
+
+const EPOCH: Stamp = Stamp { micros: 0, precision: super::time::Precision::Second };
+
+fn stamp(e: &Event) -> Stamp {
+    Stamp { micros: e.head.time, precision: e.head.precision }
+}
+
+/// The first event that names a thing is believed; only what may become known better later is overwritten.
+fn take_scalars(r: &mut Record, e: &Event) {
+    for (field, value) in e.fields() {
+        let text = || String::from_utf8_lossy(value).into_owned();
+        let set = |slot: &mut Option<String>| {
+            if slot.is_none() && !value.is_empty() {
+                *slot = Some(text());
+            }
+        };
+        match field {
+            Field::MessageId => set(&mut r.message_id),
+            Field::EnvelopeId => set(&mut r.envelope_id),
+            Field::EnvelopeFrom if r.envelope_from.is_none() => r.envelope_from = Some(text()),
+            Field::Size if r.size.is_none() => r.size = text().parse().ok(),
+            Field::RecipientCount if r.recipient_count.is_none() => r.recipient_count = text().parse().ok(),
+            Field::ClientName if value != b"unknown" => set(&mut r.client.name),
+            Field::ClientIp if value != b"unknown" => set(&mut r.client.ip),
+            Field::AuthUser => set(&mut r.auth_user),
+            Field::Subject => set(&mut r.subject),
+            Field::OrigQueueId => set(&mut r.orig_queue_id),
+            Field::NoticeOf => set(&mut r.notice_of),
+            Field::Verdict => set(&mut r.verdict),
+            _ => {}
+        }
+    }
+}
+
+#[derive(Default)]
+struct People {
+    list: Vec<Recipient>,
+    /// Recipients that the client named, where the MTA logs them at arrival.
+    named: Vec<String>,
+    by_name: FxHashMap<(String, String), usize>,
+}
+
+fn fold(address: &str) -> String {
+    address.to_lowercase()
+}
+
+impl People {
+    fn entry(&mut self, original: String, last: String) -> Option<&mut Recipient> {
+        let key = (fold(&original), fold(&last));
+        let at = *self.by_name.entry(key).or_insert_with(|| {
+            self.list.push(Recipient {
+                original_recipient: original,
+                final_recipient: last,
+                action: Action::Delayed,
+                status: String::new(),
+                remote_mta: None,
+                remote_ip: None,
+                remote_queue_id: None,
+                relay: None,
+                last_attempt_date: None,
+                attempts: 0,
+                diagnostic: None,
+                disposition: None,
+                redirected_to: None,
+            });
+            self.list.len() - 1
+        });
+        self.list.get_mut(at)
+    }
+
+    fn addressed(&mut self, e: &Event) {
+        if let Some(list) = e.text(Field::Recipients) {
+            self.named.extend(split_addresses(&list));
+        }
+    }
+
+    /// Recipients of the envelope that no attempt spoke of yet get a line of their own: queued, never tried.
+    fn untried(&mut self) {
+        for name in std::mem::take(&mut self.named) {
+            let known = |p: &Recipient| super::journey::same_address(&p.original_recipient, &name) || super::journey::same_address(&p.final_recipient, &name);
+            if !self.list.iter().any(known) {
+                self.entry(name.clone(), name);
+            }
+        }
+    }
+
+    /// One recipient's attempt; the latest one decides, but nothing takes back an end once reached.
+    fn attempt(&mut self, e: &Event, role: Role) {
+        if e.head.action.is_none() && role == Role::Hop {
+            return;
+        }
+        let named: Vec<String> = match (e.text(Field::FinalRecipient), e.text(Field::Recipients)) {
+            (Some(one), _) => vec![one],
+            (None, Some(list)) => split_addresses(&list),
+            (None, None) => vec![],
+        };
+        for last in named {
+            let original = e.text(Field::OriginalRecipient).or_else(|| e.text(Field::Parent)).filter(|o| !o.is_empty());
+            let (original, last) = name_pair(original, last);
+            if let Some(r) = self.entry(original, last) {
+                update(r, e);
+            }
+        }
+    }
+
+    /// A decision about the message as a whole ends every recipient that has not ended, or the one it names.
+    fn decision(&mut self, e: &Event, r: &mut Record) {
+        let remark = e.text(Field::Diagnostic).or_else(|| e.text(Field::Remark)).or_else(|| e.text(Field::Result));
+        r.remark = remark.or(r.remark.take());
+        if let Some(named) = e.text(Field::NamedRecipient).filter(|n| !n.is_empty()) {
+            self.entry(named.clone(), named);
+        }
+        self.untried();
+        for p in self.list.iter_mut().filter(|p| p.action == Action::Delayed) {
+            let attempts = p.attempts;
+            let kept = p.diagnostic.clone();
+            let last = p.last_attempt_date;
+            let status = p.status.clone();
+            update(p, e);
+            // Expiry says nothing of its own: the reason is the latest attempt's.
+            if e.get(Field::Result).is_some_and(|w| w.ends_with(b"expired")) {
+                p.diagnostic = kept.or(p.diagnostic.take());
+                p.attempts = attempts;
+                p.last_attempt_date = last;
+                p.status = if status.starts_with('4') { status.replacen('4', "5", 1) } else { "5.4.7".into() };
+            }
+        }
+    }
+
+    /// What needs all events: default statuses, and a filter's attempts after the message was closed.
+    fn settle(&mut self, r: &mut Record) {
+        self.untried();
+        for p in &mut self.list {
+            if p.status.is_empty() || !status_fits(p.action, &p.status) {
+                p.status = default_status(p, r).into();
+            }
+        }
+    }
+}
+
+/// The address as the client named it, and after aliases. An MTA that logs a mailbox's bare name beside its
+/// address (`u1 <u1@host>`), or the same address in quotes or another case, names one recipient, not an alias.
+fn name_pair(original: Option<String>, last: String) -> (String, String) {
+    match original {
+        None => (last.clone(), last),
+        Some(original) => {
+            let local = original.rsplit_once('@').map_or(original.as_str(), |(l, _)| l).trim_matches('"');
+            let same = !last.contains('@') && fold(local) == fold(last.trim_matches('"'));
+            if same { (original.clone(), original) } else { (original, last) }
+        }
+    }
+}
+
+/// `<a@b>,<c@d>` to its addresses.
+fn split_addresses(list: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    let (mut current, mut quoted, mut inside) = (String::new(), false, false);
+    for c in list.chars() {
+        match c {
+            '"' => {
+                quoted = !quoted;
+                current.push(c);
+            }
+            '<' if !quoted => inside = true,
+            '>' if !quoted => {
+                inside = false;
+                out.push(std::mem::take(&mut current));
+            }
+            ',' | ' ' if !quoted && !inside => {
+                if !current.is_empty() {
+                    out.push(std::mem::take(&mut current));
+                }
+            }
+            _ => current.push(c),
+        }
+    }
+    if !current.is_empty() {
+        out.push(current);
+    }
+    out
+}
+
+fn update(r: &mut Recipient, e: &Event) {
+    let ended = |a| matches!(a, Action::Delivered | Action::Relayed | Action::Expanded);
+    if e.head.kind == Kind::Attempt && ended(r.action) && r.attempts > 0 && e.head.action == Some(Action::Delayed) {
+        return;
+    }
+    if e.head.kind == Kind::Attempt || e.head.kind == Kind::Witness {
+        r.attempts += 1;
+        r.last_attempt_date = Some(stamp(e));
+    }
+    if let Some(action) = e.head.action {
+        r.action = action;
+        r.status = e.text(Field::Status).unwrap_or_default();
+    }
+    let diagnostic = e.text(Field::Diagnostic).or_else(|| e.text(Field::Remark));
+    if r.status.is_empty() {
+        if let Some(found) = diagnostic.as_deref().and_then(enhanced_status) {
+            r.status = found;
+        }
+    }
+    let reply_code = e.text(Field::ReplyCode);
+    let diagnostic = match (reply_code, diagnostic) {
+        (Some(code), Some(text)) if e.head.kind == Kind::Reject => Some(match e.text(Field::Status) {
+            Some(status) => format!("{code} {status} {text}"),
+            None => format!("{code} {text}"),
+        }),
+        (_, text) => text,
+    };
+    let host = |f| e.text(f).filter(|v| !v.is_empty() && v != "none");
+    r.remote_mta = host(Field::RemoteMta);
+    r.remote_ip = host(Field::RemoteIp);
+    r.relay = host(Field::Relay).or_else(|| host(Field::Transport));
+    r.remote_queue_id = host(Field::RemoteQueueId);
+    r.diagnostic = diagnostic.or(r.diagnostic.take());
+    if let Some(folder) = e.text(Field::Folder) {
+        r.disposition = Some(format!("folder:{folder}"));
+    }
+    if let Some(d) = e.text(Field::Disposition) {
+        r.disposition = Some(d);
+    }
+    if let Some(to) = e.text(Field::RedirectedTo) {
+        r.redirected_to = Some(to);
+    }
+}
+
+/// The first `d.d.d` of a reply that stands where a status stands: behind a reply code.
+fn enhanced_status(text: &str) -> Option<String> {
+    for (at, _) in text.match_indices(' ') {
+        let before = text.get(at.checked_sub(3)?.min(at)..at);
+        let code = before.is_some_and(|b| b.len() == 3 && b.bytes().all(|c| c.is_ascii_digit()) && b.starts_with(['2', '4', '5']));
+        let word = text.get(at + 1..)?.split([' ', ')', ';']).next()?;
+        if code && is_status(word) {
+            return Some(word.to_string());
+        }
+    }
+    None
+}
+
+fn is_status(word: &str) -> bool {
+    let mut parts = word.split('.');
+    let digits = |p: Option<&str>, max| p.is_some_and(|p| !p.is_empty() && p.len() <= max && p.bytes().all(|b| b.is_ascii_digit()));
+    word.starts_with(['2', '4', '5']) && digits(parts.next(), 1) && digits(parts.next(), 3) && digits(parts.next(), 3) && parts.next().is_none()
+}
+
+/// The class of a status must say what the action says (RFC 3886, 3.3.4); a relay's bounce may carry the remote's 5.x.x.
+fn status_fits(action: Action, status: &str) -> bool {
+    match action {
+        Action::Delivered | Action::Relayed | Action::Expanded | Action::Transferred => status.starts_with('2'),
+        Action::Delayed => status.starts_with('4'),
+        Action::Failed => status.starts_with(['4', '5']),
+        Action::Opaque => status.starts_with('2'),
+    }
+}
+
+/// DESIGN section 6. A refusal's reply code tells its class.
+fn default_status(p: &Recipient, r: &Record) -> &'static str {
+    match p.action {
+        Action::Delivered | Action::Opaque | Action::Expanded => "2.0.0",
+        Action::Relayed | Action::Transferred => "2.4.0",
+        Action::Delayed => "4.0.0",
+        Action::Failed => match p.diagnostic.as_deref() {
+            Some(d) if r.role == Role::Reject && d.starts_with('4') => "4.0.0",
+            _ => "5.0.0",
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_addresses() {
+        assert_eq!(split_addresses("<a@b>,<c@d>"), ["a@b", "c@d"]);
+        assert_eq!(split_addresses(r#"<"a>,<b"@c>,<d@e>"#), [r#""a>,<b"@c"#, "d@e"]);
+        assert_eq!(split_addresses("a@b \"c d\"@e"), ["a@b", "\"c d\"@e"]);
+    }
+
+    #[test]
+    fn a_status_stands_behind_a_reply_code() {
+        assert_eq!(enhanced_status("host x said: 450 4.3.0 temporary").as_deref(), Some("4.3.0"));
+        assert_eq!(enhanced_status("to 1.2.3 or 4.5.6"), None);
+        assert_eq!(enhanced_status("550 nope"), None);
+        assert_eq!(enhanced_status("x"), None);
+    }
+
+    #[test]
+    fn a_mailbox_name_beside_its_address_is_one_recipient() {
+        let pair = |o: &str, l: &str| name_pair(Some(o.into()), l.into());
+        assert_eq!(pair("u1@local.test", "u1"), ("u1@local.test".into(), "u1@local.test".into()));
+        assert_eq!(pair("team@local.test", "u1"), ("team@local.test".into(), "u1".into()));
+        assert_eq!(pair("\"ok q\"@x.test", "ok q").1, "\"ok q\"@x.test");
+    }
+}

@@ -1,0 +1,346 @@
+//! Parser files: one TOML file a mail system, with its patterns and their samples. `parsers/README.md` describes them.
+
+use crate::model::event::{Action, Field, Kind};
+use crate::model::record::Role;
+use regex_automata::meta::Regex;
+use regex_automata::util::syntax;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What is wrong with a parser file, and where.
+#[derive(Debug, thiserror::Error)]
+pub enum ParserError {
+    /// The file or folder cannot be read.
+    #[error("{path}: {error}")]
+    Io {
+        /// File or folder.
+        path: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// Not the TOML that `parsers/README.md` describes.
+    #[error("{file}: {message}")]
+    Toml {
+        /// File.
+        file: String,
+        /// What and where, as the TOML reader says it.
+        message: String,
+    },
+    /// A pattern that cannot be used.
+    #[error("{file}: pattern `{pattern}`: {message}")]
+    Pattern {
+        /// File.
+        file: String,
+        /// Name of the pattern.
+        pattern: String,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFile {
+    name: String,
+    description: String,
+    versions: String,
+    checked: String,
+    #[serde(default)]
+    source: Option<String>,
+    #[serde(default = "mta")]
+    role: String,
+    programs: Vec<String>,
+    #[serde(default)]
+    instances: bool,
+    #[serde(default)]
+    inner_stamp: bool,
+    #[serde(default)]
+    bare: bool,
+    #[serde(default)]
+    reused_ids: Option<String>,
+    #[serde(default)]
+    define: BTreeMap<String, String>,
+    #[serde(default)]
+    pattern: Vec<RawPattern>,
+    #[serde(default)]
+    sample: Vec<RawSample>,
+}
+
+fn mta() -> String {
+    "mta".into()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPattern {
+    name: String,
+    #[serde(default)]
+    program: Vec<String>,
+    event: String,
+    #[serde(default)]
+    literal: Option<String>,
+    r#match: String,
+    #[serde(default)]
+    set: BTreeMap<String, String>,
+    #[serde(default)]
+    action: Option<RawAction>,
+    #[serde(default)]
+    sample: Vec<RawSample>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawAction {
+    Always(String),
+    Mapped { field: String, map: BTreeMap<String, String> },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSample {
+    line: String,
+    expect: Expect,
+}
+
+/// What a sample line must give.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Expect {
+    /// `"none"`: no pattern may match; `"ignored"`: the pattern is one of `event = "ignore"`.
+    Word(String),
+    /// Fields (and `action`) that the event must have.
+    Fields(BTreeMap<String, String>),
+}
+
+/// A line with what it must give.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// A whole line.
+    pub line: String,
+    /// What it must give.
+    pub expect: Expect,
+    /// The pattern it stands under; `None` for a file's own samples.
+    pub pattern: Option<usize>,
+}
+
+/// How a pattern finds the action.
+#[derive(Debug)]
+pub enum ActionRule {
+    /// It says nothing about the outcome.
+    None,
+    /// Always the same.
+    Always(Action),
+    /// By the word in the capture group of this number.
+    Mapped(usize, Vec<(Vec<u8>, Action)>),
+}
+
+/// One compiled pattern.
+#[derive(Debug)]
+pub struct Pattern {
+    /// Its name within the file.
+    pub name: String,
+    /// Tags or daemons it is for; empty for all of the file's.
+    pub programs: Vec<String>,
+    /// The event it makes; `None` for lines that are known to tell nothing.
+    pub kind: Option<Kind>,
+    /// Bytes that a matching line must hold.
+    pub literal: Option<memchr::memmem::Finder<'static>>,
+    /// The expression.
+    pub regex: Regex,
+    /// Field of each capture group.
+    pub groups: Vec<Option<Field>>,
+    /// Fields with fixed values.
+    pub set: Vec<(Field, Vec<u8>)>,
+    /// How the action is found.
+    pub action: ActionRule,
+}
+
+/// One parser file, compiled.
+#[derive(Debug)]
+pub struct ParserFile {
+    /// `mta` of the records.
+    pub name: String,
+    /// What it is.
+    pub description: String,
+    /// Versions read.
+    pub versions: String,
+    /// `real` or `documentation`.
+    pub checked: String,
+    /// The page, where `checked` is `documentation`.
+    pub source: Option<String>,
+    /// Hop or witness.
+    pub role: Role,
+    /// Tags.
+    pub programs: Vec<String>,
+    /// Tags are `INSTANCE/[SERVICE/]DAEMON`.
+    pub instances: bool,
+    /// Messages may begin with the program's own stamp.
+    pub inner_stamp: bool,
+    /// Also reads files without host and tag.
+    pub bare: bool,
+    /// Queue ids that return.
+    pub reused_ids: Option<Regex>,
+    /// Patterns in order.
+    pub patterns: Vec<Pattern>,
+    /// All samples.
+    pub samples: Vec<Sample>,
+    /// Where it was read from (`built in` or a path).
+    pub origin: String,
+}
+
+/// Compiles an expression over bytes: ASCII classes, no line mode.
+pub fn compile(pattern: &str) -> Result<Regex, String> {
+    Regex::builder()
+        .syntax(syntax::Config::new().unicode(false).utf8(false))
+        .configure(Regex::config().utf8_empty(false).nfa_size_limit(Some(1 << 20)))
+        .build(pattern)
+        .map_err(|e| {
+            use std::error::Error;
+            e.source().map_or_else(|| e.to_string(), |s| s.to_string())
+        })
+}
+
+fn expand(text: &str, define: &BTreeMap<String, String>, depth: usize) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("%{") {
+        let (name, tail) = after.split_once('}').ok_or("`%{` without `}`")?;
+        let value = define.get(name).ok_or_else(|| format!("`%{{{name}}}` is not in [define]"))?;
+        if depth > 8 {
+            return Err(format!("`%{{{name}}}` is defined by itself"));
+        }
+        out.push_str(before);
+        out.push_str("(?:");
+        out.push_str(&expand(value, define, depth + 1)?);
+        out.push(')');
+        rest = tail;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+fn action_named(word: &str) -> Result<Action, String> {
+    match Action::from_name(word) {
+        Some(Action::Transferred) => Err("`transferred` is derived by the journey, never read from a line".into()),
+        Some(a) => Ok(a),
+        None => Err(format!("unknown action `{word}`")),
+    }
+}
+
+impl Pattern {
+    fn new(raw: RawPattern, file: &RawFile) -> Result<(Self, Vec<RawSample>), String> {
+        let kind = match raw.event.as_str() {
+            "ignore" => None,
+            word => Some(Kind::from_name(word).ok_or_else(|| format!("unknown event `{word}`"))?),
+        };
+        if !raw.r#match.starts_with('^') {
+            return Err("`match` must begin with ^ (log text is written by strangers)".into());
+        }
+        let regex = compile(&expand(&raw.r#match, &file.define, 0)?)?;
+        let mut groups = Vec::new();
+        for name in regex.group_info().pattern_names(regex_automata::PatternID::ZERO) {
+            groups.push(match name {
+                // A field that stands in two places of a pattern is `name` in one and `name_2` in the other.
+                Some(n) => Some(Field::from_name(n.trim_end_matches("_2")).ok_or_else(|| format!("unknown field `{n}`"))?),
+                None => None,
+            });
+        }
+        let needs_id = kind.is_some_and(|k| !matches!(k, Kind::Reject | Kind::Witness));
+        if needs_id && !groups.contains(&Some(Field::QueueId)) {
+            return Err(format!("an event `{}` needs the field `queue_id`", raw.event));
+        }
+        let action = match raw.action {
+            None => ActionRule::None,
+            Some(RawAction::Always(word)) => ActionRule::Always(action_named(&word)?),
+            Some(RawAction::Mapped { field, map }) => {
+                let wanted = Field::from_name(&field).ok_or_else(|| format!("unknown field `{field}`"))?;
+                let group = groups.iter().position(|g| *g == Some(wanted)).ok_or_else(|| format!("no group `{field}`"))?;
+                let map = map.into_iter().map(|(w, a)| Ok((w.into_bytes(), action_named(&a)?)));
+                ActionRule::Mapped(group, map.collect::<Result<_, String>>()?)
+            }
+        };
+        let set = raw.set.into_iter().map(|(f, v)| match Field::from_name(&f) {
+            Some(field) => Ok((field, v.into_bytes())),
+            None => Err(format!("unknown field `{f}`")),
+        });
+        let pattern = Pattern {
+            name: raw.name,
+            programs: raw.program,
+            kind,
+            literal: raw.literal.map(|l| memchr::memmem::Finder::new(l.as_bytes()).into_owned()),
+            regex,
+            groups,
+            set: set.collect::<Result<_, String>>()?,
+            action,
+        };
+        Ok((pattern, raw.sample))
+    }
+}
+
+impl ParserFile {
+    /// Reads and compiles the text of a parser file. `origin` is named in errors.
+    pub fn read(text: &str, origin: &str) -> Result<Self, ParserError> {
+        let toml = |message: String| ParserError::Toml { file: origin.into(), message };
+        let mut raw: RawFile = toml::from_str(text).map_err(|e| toml(e.to_string().trim_end().to_string()))?;
+        let role = match raw.role.as_str() {
+            "mta" => Role::Hop,
+            "witness" => Role::Witness,
+            other => return Err(toml(format!("role `{other}` is neither `mta` nor `witness`"))),
+        };
+        if !matches!(raw.checked.as_str(), "real" | "documentation") {
+            return Err(toml(format!("checked = `{}` is neither `real` nor `documentation`", raw.checked)));
+        }
+        if raw.checked == "documentation" && raw.source.is_none() {
+            return Err(toml("checked = \"documentation\" needs `source`: which page".into()));
+        }
+        let sample = |s: RawSample, pattern| Sample { line: s.line, expect: s.expect, pattern };
+        let mut samples: Vec<Sample> = std::mem::take(&mut raw.sample).into_iter().map(|s| sample(s, None)).collect();
+        let mut patterns: Vec<Pattern> = Vec::new();
+        for p in std::mem::take(&mut raw.pattern) {
+            let name = p.name.clone();
+            let bad = |message: String| ParserError::Pattern { file: origin.into(), pattern: name.clone(), message };
+            if patterns.iter().any(|q| q.name == p.name) {
+                return Err(bad("the name is used twice".into()));
+            }
+            let (pattern, own) = Pattern::new(p, &raw).map_err(bad)?;
+            if own.is_empty() {
+                return Err(bad("has no sample".into()));
+            }
+            samples.extend(own.into_iter().map(|s| sample(s, Some(patterns.len()))));
+            patterns.push(pattern);
+        }
+        let reused_ids = raw.reused_ids.as_deref().map(compile).transpose().map_err(|e| toml(format!("reused_ids: {e}")))?;
+        Ok(ParserFile {
+            name: raw.name,
+            description: raw.description,
+            versions: raw.versions,
+            checked: raw.checked,
+            source: raw.source,
+            role,
+            programs: raw.programs,
+            instances: raw.instances,
+            inner_stamp: raw.inner_stamp,
+            bare: raw.bare,
+            reused_ids,
+            patterns,
+            samples,
+            origin: origin.into(),
+        })
+    }
+
+    /// Reads all `*.toml` files of a folder, in the order of their names.
+    pub fn read_folder(dir: &Path) -> Result<Vec<Self>, ParserError> {
+        let io = |error| ParserError::Io { path: dir.display().to_string(), error };
+        let mut paths: Vec<_> = std::fs::read_dir(dir).map_err(io)?.filter_map(|e| Some(e.ok()?.path())).collect();
+        paths.retain(|p| p.extension().is_some_and(|e| e == "toml") && p.file_name().is_some_and(|n| n != "replies.toml"));
+        paths.sort();
+        let mut files = Vec::new();
+        for path in paths {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(&path).map_err(|error| ParserError::Io { path: name.clone(), error })?;
+            files.push(Self::read(&text, &name)?);
+        }
+        Ok(files)
+    }
+}

@@ -1,0 +1,416 @@
+//! The frame of a log line: stamp, host, program, and where the message begins.
+//!
+//! Read by hand and by position, since every line of a log passes here, the many unrelated ones
+//! included. Known are RFC 3164 (with or without priority, decimals or a year), RFC 3339 stamps as
+//! rsyslog's file format writes them, RFC 5424, and the stamps that Exim, Dovecot and others put
+//! before their own lines, which have neither host nor tag. Bytes are never trusted: all access is checked.
+
+use crate::model::line::RawStamp;
+use crate::model::time::{Precision, civil_seconds};
+
+/// A line taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// When, as written.
+    pub stamp: RawStamp,
+    /// Host; empty where the line names none.
+    pub host: &'a [u8],
+    /// Tag without `[pid]`; empty where the line has none (a program's own file).
+    pub program: &'a [u8],
+    /// Process id; empty where the line has none.
+    pub pid: &'a [u8],
+    /// Where in the line the message begins.
+    pub message: usize,
+}
+
+struct Cursor<'a> {
+    line: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn peek(&self) -> u8 {
+        self.line.get(self.at).copied().unwrap_or(0)
+    }
+
+    fn peek_at(&self, ahead: usize) -> u8 {
+        self.line.get(self.at + ahead).copied().unwrap_or(0)
+    }
+
+    fn eat(&mut self, b: u8) -> Option<()> {
+        (self.peek() == b).then(|| self.at += 1)
+    }
+
+    fn number(&mut self, digits: usize) -> Option<u32> {
+        let mut n = 0;
+        for i in 0..digits {
+            let d = self.peek_at(i).wrapping_sub(b'0');
+            if d > 9 {
+                return None;
+            }
+            n = n * 10 + u32::from(d);
+        }
+        self.at += digits;
+        Some(n)
+    }
+
+    /// `hh:mm:ss`, seconds of the day; a leap second counts as the second before.
+    fn clock(&mut self) -> Option<u32> {
+        let h = self.number(2)?;
+        self.eat(b':')?;
+        let m = self.number(2)?;
+        self.eat(b':')?;
+        let s = self.number(2)?;
+        (h < 24 && m < 60 && s <= 60).then_some(h * 3600 + m * 60 + s.min(59))
+    }
+
+    /// `.123456` or `,123`: microseconds and how many digits were written.
+    fn decimals(&mut self) -> (u32, Precision) {
+        if !matches!(self.peek(), b'.' | b',') || !self.peek_at(1).is_ascii_digit() {
+            return (0, Precision::Second);
+        }
+        self.at += 1;
+        let (mut n, mut digits) = (0u32, 0usize);
+        while self.peek().is_ascii_digit() {
+            if digits < 6 {
+                n = n * 10 + u32::from(self.peek() - b'0');
+            }
+            digits += 1;
+            self.at += 1;
+        }
+        for _ in digits..6 {
+            n *= 10;
+        }
+        (n, Precision::from_decimals(digits))
+    }
+
+    /// `Z`, `+hh:mm`, `+hhmm`: seconds east of UTC.
+    fn zone(&mut self) -> Option<i32> {
+        let sign = match self.peek() {
+            b'Z' | b'z' => {
+                self.at += 1;
+                return Some(0);
+            }
+            b'+' => 1,
+            b'-' => -1,
+            _ => return None,
+        };
+        let start = self.at;
+        self.at += 1;
+        let read = (|| {
+            let h = self.number(2)?;
+            let _ = self.eat(b':');
+            let m = self.number(2)?;
+            (h < 24 && m < 60).then_some(sign * (h * 3600 + m * 60) as i32)
+        })();
+        if read.is_none() {
+            self.at = start;
+        }
+        read
+    }
+
+    fn token(&mut self) -> &'a [u8] {
+        let rest = self.line.get(self.at..).unwrap_or_default();
+        let len = memchr::memchr(b' ', rest).unwrap_or(rest.len());
+        self.at += len;
+        rest.get(..len).unwrap_or_default()
+    }
+
+    fn spaces(&mut self) {
+        while self.peek() == b' ' {
+            self.at += 1;
+        }
+    }
+}
+
+fn month(name: &[u8]) -> Option<u8> {
+    let months: [&[u8; 3]; 12] =
+        [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
+    months.iter().position(|m| *m == name).map(|i| i as u8 + 1)
+}
+
+fn yearless(c: &mut Cursor) -> Option<RawStamp> {
+    let month = month(c.line.get(c.at..c.at + 3)?)?;
+    c.at += 3;
+    c.eat(b' ')?;
+    let day = if c.peek() == b' ' {
+        c.at += 1;
+        c.number(1)?
+    } else if c.peek_at(1) == b' ' {
+        c.number(1)?
+    } else {
+        c.number(2)?
+    };
+    c.eat(b' ')?;
+    // Some daemons write the year between day and clock.
+    let year = (c.peek_at(4) == b' ').then(|| c.number(4)).flatten();
+    if year.is_some() {
+        c.eat(b' ')?;
+    }
+    let second = c.clock()?;
+    let (micros, precision) = c.decimals();
+    if !(1..=31).contains(&day) {
+        return None;
+    }
+    Some(match year {
+        Some(y) => RawStamp::Local { written: civil_seconds(y as i32, u32::from(month), day, second)?, micros, precision },
+        None => RawStamp::Yearless { month, day: day as u8, second, micros, precision },
+    })
+}
+
+/// `2026-03-02T08:00:00.123456+00:00`, or with a space and perhaps no zone as programs write it before their own lines.
+fn iso(c: &mut Cursor) -> Option<RawStamp> {
+    let year = c.number(4)?;
+    c.eat(b'-')?;
+    let month = c.number(2)?;
+    c.eat(b'-')?;
+    let day = c.number(2)?;
+    let spaced = c.peek() == b' ';
+    if !spaced && c.peek() != b'T' {
+        return None;
+    }
+    c.at += 1;
+    let second = c.clock()?;
+    let (micros, precision) = c.decimals();
+    let written = civil_seconds(year as i32, month, day, second)?;
+    let before_zone = c.at;
+    if spaced {
+        let _ = c.eat(b' ');
+    }
+    match c.zone() {
+        Some(offset) => Some(RawStamp::Zoned { written, micros, offset, precision }),
+        None => {
+            c.at = before_zone;
+            Some(RawStamp::Local { written, micros, precision })
+        }
+    }
+}
+
+/// The stamp that a program put before its own message: `YYYY-MM-DD HH:MM:SS[.mmm] [+zzzz] `. Returns it and what follows it.
+pub fn inner_stamp(message: &[u8]) -> Option<(RawStamp, usize)> {
+    if message.get(4) != Some(&b'-') {
+        return None;
+    }
+    let mut c = Cursor { line: message, at: 0 };
+    let stamp = iso(&mut c)?;
+    c.eat(b' ')?;
+    Some((stamp, c.at))
+}
+
+fn priority(c: &mut Cursor) {
+    if c.peek() != b'<' {
+        return;
+    }
+    let digits = (1..=3).take_while(|&i| c.peek_at(i).is_ascii_digit()).count();
+    if digits > 0 && c.peek_at(digits + 1) == b'>' {
+        c.at += digits + 2;
+    }
+}
+
+/// Takes a line apart; `None` when it does not begin with a stamp that is known.
+pub fn parse(line: &[u8]) -> Option<Frame<'_>> {
+    let mut c = Cursor { line, at: 0 };
+    priority(&mut c);
+    if c.peek() == b'1' && c.peek_at(1) == b' ' && c.peek_at(6) == b'-' {
+        c.at += 2;
+        return rfc5424(c);
+    }
+    // Date and time apart, as programs write them before their own lines; few daemons name a host behind such a stamp.
+    let own = c.peek().is_ascii_digit() && c.peek_at(10) == b' ';
+    let stamp = if c.peek().is_ascii_digit() { iso(&mut c)? } else { yearless(&mut c)? };
+    c.eat(b' ')?;
+    let start = c.at;
+    let host = c.token();
+    if is_no_host(host) || (own && !tag_follows(&c)) {
+        return Some(Frame { stamp, host: b"", program: b"", pid: b"", message: start });
+    }
+    c.spaces();
+    let (program, pid) = tag(&mut c);
+    Some(Frame { stamp, host, program, pid, message: c.at })
+}
+
+/// Whether ` name[123]:` is next.
+fn tag_follows(c: &Cursor) -> bool {
+    let mut c = Cursor { line: c.line, at: c.at };
+    c.spaces();
+    let word = c.token();
+    let inner = word.strip_suffix(b"]:").and_then(|w| w.iter().rposition(|&b| b == b'[').and_then(|at| w.get(at + 1..).filter(|_| at > 0)));
+    inner.is_some_and(|pid| !pid.is_empty() && pid.iter().all(u8::is_ascii_digit))
+}
+
+/// In a program's own file the word behind the stamp is a tag (`lmtp(bob)<12><x>:`), not a host.
+fn is_no_host(word: &[u8]) -> bool {
+    match word.last() {
+        None => true,
+        Some(b':') => std::str::from_utf8(word).map_or(true, |w| w.parse::<std::net::IpAddr>().is_err()),
+        Some(_) => word.iter().any(|b| matches!(b, b'(' | b'<' | b'=')),
+    }
+}
+
+/// `tag[pid]: ` or `tag: `; where there is no tag the message begins at once.
+fn tag<'a>(c: &mut Cursor<'a>) -> (&'a [u8], &'a [u8]) {
+    let rest = c.line.get(c.at..).unwrap_or_default();
+    let end = rest.iter().take(128).position(|b| matches!(b, b' ' | b':' | b'['));
+    let Some(end) = end else { return (b"", b"") };
+    let program = rest.get(..end).unwrap_or_default();
+    let mut after = end;
+    let mut pid: &[u8] = b"";
+    if rest.get(after) == Some(&b'[') {
+        let inner = rest.get(after + 1..).unwrap_or_default();
+        if let Some(close) = inner.iter().take(64).position(|&b| b == b']') {
+            pid = inner.get(..close).unwrap_or_default();
+            after += close + 2;
+        }
+    }
+    if rest.get(after) != Some(&b':') {
+        return (b"", b"");
+    }
+    c.at += after + 1;
+    if c.peek() == b' ' {
+        c.at += 1;
+    }
+    (program, pid)
+}
+
+fn rfc5424(mut c: Cursor<'_>) -> Option<Frame<'_>> {
+    let stamp = iso(&mut c)?;
+    let nil = |t: &[u8]| t == b"-";
+    c.eat(b' ')?;
+    let host = c.token();
+    c.eat(b' ')?;
+    let program = c.token();
+    c.eat(b' ')?;
+    let pid = c.token();
+    c.eat(b' ')?;
+    let _msgid = c.token();
+    c.eat(b' ')?;
+    if c.peek() == b'-' {
+        c.at += 1;
+    } else {
+        while c.peek() == b'[' {
+            structured_data(&mut c)?;
+        }
+    }
+    // One space by the grammar; rsyslog's template writes a second one.
+    for _ in 0..2 {
+        let _ = c.eat(b' ');
+    }
+    if c.line.get(c.at..).is_some_and(|m| m.starts_with(b"\xef\xbb\xbf")) {
+        c.at += 3;
+    }
+    let or_empty = |t| if nil(t) { &b""[..] } else { t };
+    Some(Frame { stamp, host: or_empty(host), program: or_empty(program), pid: or_empty(pid), message: c.at })
+}
+
+/// One `[id name="value" ...]`; quotes and brackets inside a value are escaped by a backslash (RFC 5424, 6.3.3).
+fn structured_data(c: &mut Cursor) -> Option<()> {
+    let mut quoted = false;
+    while c.at < c.line.len() {
+        match c.peek() {
+            b'\\' if quoted => c.at += 1,
+            b'"' => quoted = !quoted,
+            b']' if !quoted => {
+                c.at += 1;
+                return Some(());
+            }
+            _ => {}
+        }
+        c.at += 1;
+    }
+    None
+}
+
+/// rsyslog's `message repeated 3 times: [ text]`: how often, and where the text lies in `message`.
+pub fn repeated(message: &[u8]) -> Option<(u32, std::ops::Range<usize>)> {
+    let rest = message.strip_prefix(b"message repeated ")?;
+    let digits = rest.iter().take(9).take_while(|b| b.is_ascii_digit()).count();
+    let n: u32 = std::str::from_utf8(rest.get(..digits)?).ok()?.parse().ok()?;
+    let head = b" times: [";
+    let body = rest.get(digits..)?.strip_prefix(head)?;
+    body.strip_suffix(b"]")?;
+    let mut start = message.len() - body.len();
+    if message.get(start) == Some(&b' ') {
+        start += 1;
+    }
+    (n > 0).then_some((n, start..message.len() - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parts(line: &str) -> Option<(String, String, String)> {
+        let f = parse(line.as_bytes())?;
+        let s = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+        Some((s(f.host), s(f.program), s(&line.as_bytes()[f.message..])))
+    }
+
+    fn triple(a: &str, b: &str, c: &str) -> Option<(String, String, String)> {
+        Some((a.into(), b.into(), c.into()))
+    }
+
+    #[test]
+    fn the_usual_frames() {
+        for line in [
+            "Mar  2 08:00:00 mx1 postfix/smtpd[12]: connect from x",
+            "Mar 2 08:00:00 mx1 postfix/smtpd[12]: connect from x",
+            "<22>Mar  2 08:00:00 mx1 postfix/smtpd[12]: connect from x",
+            "Mar  2 2026 08:00:00 mx1 postfix/smtpd[12]: connect from x",
+            "2026-03-02T08:00:00.123456+00:00 mx1 postfix/smtpd[12]: connect from x",
+            "2026-03-02T08:00:00Z mx1 postfix/smtpd: connect from x",
+            "<22>1 2026-03-02T08:00:00.123456+01:00 mx1 postfix/smtpd 12 - - connect from x",
+            "1 2026-03-02T08:00:00.123456+01:00 mx1 postfix/smtpd 12 - [a b=\"]\\\"x\"][c d=\"e\"] \u{feff}connect from x",
+        ] {
+            assert_eq!(parts(line), triple("mx1", "postfix/smtpd", "connect from x"), "{line}");
+        }
+        assert_eq!(parts("Mar  2 08:00:00 192.0.2.1 exim[1]: x"), triple("192.0.2.1", "exim", "x"));
+        assert_eq!(parts("Mar  2 08:00:00 2001:db8:: exim[1]: x"), triple("2001:db8::", "exim", "x"));
+    }
+
+    #[test]
+    fn lines_of_a_programs_own_file_have_no_host() {
+        assert_eq!(parts("2026-11-23 11:48:56 1xVSXY-00001e-1K Completed"), triple("", "", "1xVSXY-00001e-1K Completed"));
+        assert_eq!(parts("2026-11-23 11:48:56.123 +0100 1xVSXY-00001e-1K Completed"), triple("", "", "1xVSXY-00001e-1K Completed"));
+        assert_eq!(parts("Nov 23 12:05:02 lmtp(223): Info: x"), triple("", "", "lmtp(223): Info: x"));
+        assert_eq!(parts("Nov 23 12:05:02 lmtp(223, bob): Info: x"), triple("", "", "lmtp(223, bob): Info: x"));
+    }
+
+    #[test]
+    fn no_frame() {
+        for line in ["", "x", "Foo  2 08:00:00 a b: c", "Mar 32 25:00:00 a b: c", "2026-13-01T00:00:00Z a b: c", "Mar  2 08:00", "<999999>x", "{\"a\":1}"] {
+            assert_eq!(parse(line.as_bytes()), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn zones_and_decimals() {
+        let f = parse(b"2026-03-02T08:00:00.5-02:30 h p: m").unwrap();
+        let written = civil_seconds(2026, 3, 2, 8 * 3600).unwrap();
+        assert_eq!(f.stamp, RawStamp::Zoned { written, micros: 500_000, offset: -9000, precision: Precision::Milli });
+    }
+
+    #[test]
+    fn repetitions_are_unpacked() {
+        let m = b"message repeated 3 times: [ 4Ab: removed]";
+        let (n, range) = repeated(m).unwrap();
+        assert_eq!((n, &m[range]), (3, &b"4Ab: removed"[..]));
+        assert_eq!(repeated(b"message repeated x times: [ a]"), None);
+        assert_eq!(repeated(b"message repeated 0 times: [ a]"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(line in proptest::collection::vec(any::<u8>(), 0..120)) {
+            if let Some(f) = parse(&line) { prop_assert!(f.message <= line.len()); }
+            let _ = (repeated(&line), inner_stamp(&line));
+        }
+
+        #[test]
+        fn a_stamp_before_noise_never_panics(tail in "[ -~]{0,60}") {
+            for stamp in ["Mar  2 08:00:00 ", "2026-03-02T08:00:00Z ", "<1>1 2026-03-02T08:00:00Z "] {
+                let _ = parse(format!("{stamp}{tail}").as_bytes());
+            }
+        }
+    }
+}

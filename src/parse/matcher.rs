@@ -1,0 +1,472 @@
+//! Lines to events: dispatch by program, then the few patterns of that program, in order.
+
+use super::file::{ActionRule, Expect, ParserError, ParserFile, Pattern};
+use super::frame::{self, Frame};
+use super::reply::Replies;
+use crate::model::event::{Action, Field, Kind, Span};
+use crate::model::line::{Fragment, RawStamp};
+use regex_automata::{Anchored, Input};
+use regex_automata::meta::Cache;
+use rustc_hash::FxHashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+const BUILT_IN: &[(&str, &str)] = &[
+    ("parsers/amavis.toml", include_str!("../../parsers/amavis.toml")),
+    ("parsers/dovecot.toml", include_str!("../../parsers/dovecot.toml")),
+    ("parsers/exim.toml", include_str!("../../parsers/exim.toml")),
+    ("parsers/postfix.toml", include_str!("../../parsers/postfix.toml")),
+];
+const REPLIES: &str = include_str!("../../parsers/replies.toml");
+
+/// All parser files in use, and the table of reply forms.
+#[derive(Debug)]
+pub struct Parsers {
+    /// The files.
+    pub files: Vec<ParserFile>,
+    /// What next hosts' replies say.
+    pub replies: Replies,
+}
+
+impl Parsers {
+    /// The built-in files, and those of `folder` over them (same name: in its place).
+    pub fn load(folder: Option<&Path>) -> Result<Arc<Self>, ParserError> {
+        let mut files = Vec::new();
+        for (name, text) in BUILT_IN {
+            files.push(ParserFile::read(text, name)?);
+        }
+        let replies = Replies::read(REPLIES, "parsers/replies.toml")?;
+        if let Some(folder) = folder {
+            for file in ParserFile::read_folder(folder)? {
+                files.retain(|f| f.name != file.name);
+                files.push(file);
+            }
+        }
+        Ok(Arc::new(Parsers { files, replies }))
+    }
+
+    /// The file of that name.
+    pub fn by_name(&self, name: &str) -> Option<&ParserFile> {
+        self.files.iter().find(|f| f.name == name)
+    }
+}
+
+/// Which patterns a tag is read with.
+#[derive(Debug, Clone)]
+struct Dispatch {
+    file: u16,
+    /// Bytes of the tag that name the instance.
+    instance: u16,
+    patterns: Arc<[u16]>,
+}
+
+/// One event's parts, as positions in the line (and, behind its end, in `extra`).
+#[derive(Debug, Clone)]
+pub struct Parsed<'a> {
+    /// Stamp, host, program.
+    pub frame: Frame<'a>,
+    /// The program's own stamp, where it wrote one.
+    pub inner: Option<RawStamp>,
+    /// Index of the parser file.
+    pub file: u16,
+    /// Index of the pattern in it.
+    pub pattern: u16,
+    /// Instance of the MTA.
+    pub instance: &'a [u8],
+    /// Kind of fact.
+    pub kind: Kind,
+    /// Outcome.
+    pub action: Option<Action>,
+    /// Times the line stands for (`message repeated N times`).
+    pub times: u32,
+}
+
+/// What a line turned out to be. Fields of an event lie in the [`Matcher`]'s buffers until the next line.
+#[derive(Debug, Clone)]
+pub enum Outcome<'a> {
+    /// An event.
+    Event(Parsed<'a>),
+    /// A line of a known program that tells nothing about a message.
+    Ignored,
+    /// A line of a known program that no pattern knows; the index of the parser file, and the tag.
+    Unparsed(u16, &'a [u8]),
+    /// A part of an entry that syslog split; to be joined and read again.
+    Fragment(Frame<'a>, Fragment),
+    /// A line of a program that no parser file names.
+    Foreign,
+    /// `last message repeated N times`, of the host named.
+    Repeat(Frame<'a>, u32),
+    /// No stamp that is known.
+    NoFrame,
+}
+
+/// Reads lines with a set of parser files. One per thread: it holds the engines' scratch space.
+pub struct Matcher {
+    parsers: Arc<Parsers>,
+    caches: Vec<Vec<Option<Cache>>>,
+    dispatch: FxHashMap<Box<[u8]>, Option<Dispatch>>,
+    bare: Vec<Dispatch>,
+    slots: Vec<Option<regex_automata::util::primitives::NonMaxUsize>>,
+    /// Fields of the latest event: positions in its line, and behind the line's end in `extra`.
+    pub spans: Vec<Span>,
+    /// Bytes of fields that are not in the line.
+    pub extra: Vec<u8>,
+}
+
+/// Tags remembered; beyond that all are forgotten and learnt anew (R6).
+const MAX_TAGS: usize = 4096;
+
+impl Matcher {
+    /// A matcher over `parsers`.
+    pub fn new(parsers: Arc<Parsers>) -> Self {
+        let caches = parsers.files.iter().map(|f| f.patterns.iter().map(|_| None).collect()).collect();
+        let all = |f: &ParserFile| (0..f.patterns.len() as u16).collect();
+        let bare = parsers.files.iter().enumerate().filter(|(_, f)| f.bare);
+        let bare = bare.map(|(i, f)| Dispatch { file: i as u16, instance: 0, patterns: all(f) }).collect();
+        Matcher { caches, bare, parsers, dispatch: FxHashMap::default(), slots: vec![], spans: vec![], extra: vec![] }
+    }
+
+    /// The parser files.
+    pub fn parsers(&self) -> &Arc<Parsers> {
+        &self.parsers
+    }
+
+    /// What `line` (without its newline) is.
+    pub fn line<'a>(&mut self, line: &'a [u8]) -> Outcome<'a> {
+        let Some(frame) = frame::parse(line) else { return Outcome::NoFrame };
+        self.framed(line, frame)
+    }
+
+    /// Like [`Matcher::line`], where the frame is known already.
+    pub fn framed<'a>(&mut self, line: &'a [u8], frame: Frame<'a>) -> Outcome<'a> {
+        if frame.program.is_empty() {
+            if let Some(n) = last_message_repeated(line.get(frame.message..).unwrap_or_default()) {
+                return Outcome::Repeat(frame, n);
+            }
+            return if frame.host.is_empty() { self.bare(line, frame) } else { Outcome::Foreign };
+        }
+        let Some(dispatch) = self.dispatch(frame.program) else { return Outcome::Foreign };
+        self.dispatched(line, frame, &dispatch)
+    }
+
+    fn dispatched<'a>(&mut self, line: &'a [u8], mut frame: Frame<'a>, dispatch: &Dispatch) -> Outcome<'a> {
+        let mut end = line.len();
+        let mut times = 1;
+        if let Some((n, range)) = frame::repeated(line.get(frame.message..).unwrap_or_default()) {
+            times = n;
+            end = frame.message + range.end;
+            frame.message += range.start;
+        }
+        let inner_stamps = self.parsers.files.get(dispatch.file as usize).is_some_and(|f| f.inner_stamp);
+        let mut inner = None;
+        if inner_stamps {
+            if let Some(fragment) = fragment(line, frame.message) {
+                if fragment.part > 1 || fragment.continues {
+                    return Outcome::Fragment(frame, fragment);
+                }
+                frame.message = fragment.text;
+            }
+            inner = skip_inner(line, &mut frame);
+        }
+        match self.patterns(line, frame, end, inner, dispatch) {
+            Some(Outcome::Event(parsed)) => Outcome::Event(Parsed { times, ..parsed }),
+            Some(other) => other,
+            None => Outcome::Unparsed(dispatch.file, frame.program),
+        }
+    }
+
+    /// A line of a file that has neither host nor tag: the parser files that read such are tried in turn.
+    fn bare<'a>(&mut self, line: &'a [u8], frame: Frame<'a>) -> Outcome<'a> {
+        let mut frame = frame;
+        let inner = Some(frame.stamp);
+        skip_pid(line, &mut frame);
+        for i in 0..self.bare.len() {
+            let Some(dispatch) = self.bare.get(i).cloned() else { break };
+            if let Some(outcome) = self.patterns(line, frame, line.len(), inner, &dispatch) {
+                // The file goes on as it began: try its reader first from now on.
+                self.bare.swap(0, i);
+                return outcome;
+            }
+        }
+        match self.bare.first() {
+            Some(d) => Outcome::Unparsed(d.file, b""),
+            None => Outcome::Foreign,
+        }
+    }
+
+    fn dispatch(&mut self, tag: &[u8]) -> Option<Dispatch> {
+        if let Some(known) = self.dispatch.get(tag) {
+            return known.clone();
+        }
+        let found = self.find_dispatch(tag);
+        if self.dispatch.len() >= MAX_TAGS {
+            self.dispatch.clear();
+        }
+        self.dispatch.insert(tag.into(), found.clone());
+        found
+    }
+
+    fn find_dispatch(&self, tag: &[u8]) -> Option<Dispatch> {
+        let tag_text = std::str::from_utf8(tag).ok()?;
+        let daemon = tag_text.rsplit('/').next().unwrap_or_default();
+        // Later files (a site's own) come first.
+        for (i, file) in self.parsers.files.iter().enumerate().rev() {
+            let named = file.programs.iter().any(|p| p == tag_text);
+            let slashed = file.instances && tag_text.contains('/');
+            let word = if slashed { daemon } else { tag_text };
+            let names = |p: &Pattern| p.programs.iter().any(|d| d == word);
+            if !named && !(slashed && file.patterns.iter().any(names)) {
+                continue;
+            }
+            // RFC 5424 from rsyslog loses the daemon (APP-NAME is just `postfix`): all patterns are tried then.
+            let all = file.instances && !slashed;
+            let ours = |p: &Pattern| all || p.programs.is_empty() || names(p);
+            let patterns = file.patterns.iter().enumerate().filter(|(_, p)| ours(p)).map(|(n, _)| n as u16).collect();
+            let instance = if file.instances { tag.iter().position(|&b| b == b'/').unwrap_or(tag.len()) } else { 0 };
+            return Some(Dispatch { file: i as u16, instance: instance as u16, patterns });
+        }
+        None
+    }
+
+    fn patterns<'a>(&mut self, line: &'a [u8], frame: Frame<'a>, end: usize, inner: Option<RawStamp>, dispatch: &Dispatch) -> Option<Outcome<'a>> {
+        let parsers = Arc::clone(&self.parsers);
+        let file = parsers.files.get(dispatch.file as usize)?;
+        let message = line.get(frame.message..end)?;
+        for &number in dispatch.patterns.iter() {
+            let pattern = file.patterns.get(number as usize)?;
+            if pattern.literal.as_ref().is_some_and(|l| l.find(message).is_none()) {
+                continue;
+            }
+            let cache = self.caches.get_mut(dispatch.file as usize)?.get_mut(number as usize)?;
+            let cache = cache.get_or_insert_with(|| pattern.regex.create_cache());
+            let input = Input::new(message).anchored(Anchored::Yes);
+            let Some(kind) = pattern.kind else {
+                if pattern.regex.search_half_with(cache, &input).is_some() {
+                    return Some(Outcome::Ignored);
+                }
+                continue;
+            };
+            self.slots.clear();
+            self.slots.resize(pattern.groups.len() * 2, None);
+            if pattern.regex.search_slots_with(cache, &input, &mut self.slots).is_none() {
+                continue;
+            }
+            let Some(action) = self.take_fields(pattern, message, frame.message, line.len()) else { return None };
+            if matches!(action, Some(Action::Relayed | Action::Delivered)) {
+                self.read_reply(line, &parsers.replies);
+            }
+            let instance = if file.instances { frame.program.get(..dispatch.instance as usize)? } else { b"" };
+            return Some(Outcome::Event(Parsed { frame, inner, file: dispatch.file, pattern: number, instance, kind, action, times: 1 }));
+        }
+        None
+    }
+
+    /// Captures to spans. `None` when the action's word is unknown: the line counts as unparsed, it is never guessed at (R7).
+    fn take_fields(&mut self, pattern: &Pattern, message: &[u8], base: usize, line_len: usize) -> Option<Option<Action>> {
+        self.spans.clear();
+        self.extra.clear();
+        let mut word = None;
+        for (i, group) in pattern.groups.iter().enumerate() {
+            let (Some(field), Some(Some(start)), Some(Some(end))) = (group, self.slots.get(2 * i), self.slots.get(2 * i + 1)) else { continue };
+            let (start, end) = (start.get(), end.get());
+            self.spans.push(Span { field: *field, start: (base + start) as u32, len: (end - start) as u32 });
+            if matches!(&pattern.action, ActionRule::Mapped(g, _) if *g == i) {
+                word = message.get(start..end);
+            }
+        }
+        for (field, value) in &pattern.set {
+            self.spans.push(Span { field: *field, start: (line_len + self.extra.len()) as u32, len: value.len() as u32 });
+            self.extra.extend_from_slice(value);
+        }
+        match &pattern.action {
+            ActionRule::None => Some(None),
+            ActionRule::Always(a) => Some(Some(*a)),
+            ActionRule::Mapped(_, map) => {
+                let word = word?;
+                map.iter().find(|(w, _)| w.eq_ignore_ascii_case(word)).map(|(_, a)| Some(*a))
+            }
+        }
+    }
+
+    /// The id that the next host's reply names, if no pattern found one.
+    fn read_reply(&mut self, line: &[u8], replies: &Replies) {
+        if self.spans.iter().any(|s| s.field == Field::RemoteQueueId) {
+            return;
+        }
+        let Some(d) = self.spans.iter().find(|s| s.field == Field::Diagnostic).copied() else { return };
+        let Some(text) = line.get(d.start as usize..(d.start + d.len) as usize) else { return };
+        if let Some(range) = replies.queue_id(text) {
+            self.spans.push(Span { field: Field::RemoteQueueId, start: d.start + range.start as u32, len: range.len() as u32 });
+        }
+    }
+
+    /// Checks every sample of every file; each disagreement is one message naming file, pattern, sample and field.
+    pub fn check_samples(&mut self) -> Vec<String> {
+        let parsers = Arc::clone(&self.parsers);
+        let mut wrong = parsers.replies.check();
+        for (i, file) in parsers.files.iter().enumerate() {
+            if !file.samples.iter().any(|s| matches!(&s.expect, Expect::Word(w) if w == "none")) {
+                wrong.push(format!("{}: has no sample that must not match", file.origin));
+            }
+            for sample in &file.samples {
+                let outcome = self.line(sample.line.as_bytes());
+                if let Err(message) = self.check_sample(i, file, sample, &outcome) {
+                    let pattern = sample.pattern.and_then(|p| file.patterns.get(p)).map_or("(file)", |p| p.name.as_str());
+                    wrong.push(format!("{}: pattern `{pattern}`: {message}\n    {}", file.origin, sample.line));
+                }
+            }
+        }
+        wrong
+    }
+
+    fn check_sample(&self, file: usize, parser: &ParserFile, sample: &super::file::Sample, outcome: &Outcome) -> Result<(), String> {
+        let name = |n: u16| parser.patterns.get(n as usize).map_or("?", |p| p.name.as_str());
+        match (&sample.expect, outcome) {
+            (Expect::Word(w), Outcome::Ignored) if w == "ignored" => Ok(()),
+            (Expect::Word(w), Outcome::Unparsed(..) | Outcome::Foreign | Outcome::NoFrame) if w == "none" => Ok(()),
+            (Expect::Word(w), Outcome::Event(p)) => Err(format!("expected `{w}`, but pattern `{}` matches", name(p.pattern))),
+            (Expect::Word(w), _) => Err(format!("expected `{w}`, but it is not")),
+            (Expect::Fields(fields), Outcome::Event(p)) => {
+                if p.file as usize != file {
+                    return Err("another parser file took the line".into());
+                }
+                if sample.pattern.is_some_and(|n| n != p.pattern as usize) {
+                    return Err(format!("pattern `{}` took the line", name(p.pattern)));
+                }
+                fields.iter().try_for_each(|(field, want)| self.check_field(sample.line.as_bytes(), p, field, want))
+            }
+            (Expect::Fields(_), _) => Err("no pattern matches".into()),
+        }
+    }
+
+    fn check_field(&self, line: &[u8], parsed: &Parsed, field: &str, want: &str) -> Result<(), String> {
+        let got = match field {
+            "action" => parsed.action.map(|a| a.as_str().to_string()),
+            "event" => Some(parsed.kind.as_str().to_string()),
+            _ => {
+                let field = Field::from_name(field).ok_or_else(|| format!("unknown field `{field}` in expect"))?;
+                self.value(line, field).map(|v| String::from_utf8_lossy(v).into_owned())
+            }
+        };
+        match got {
+            Some(got) if got == want => Ok(()),
+            got => Err(format!("{field}: expected `{want}`, got {}", got.map_or("nothing".into(), |g| format!("`{g}`")))),
+        }
+    }
+
+    /// Value of a field of the latest event.
+    pub fn value<'b>(&'b self, line: &'b [u8], field: Field) -> Option<&'b [u8]> {
+        let s = self.spans.iter().find(|s| s.field == field)?;
+        let (start, len) = (s.start as usize, s.len as usize);
+        match start.checked_sub(line.len()) {
+            Some(behind) if len > 0 => self.extra.get(behind..behind + len),
+            _ => line.get(start..start + len),
+        }
+    }
+}
+
+/// `[643] ` before the message, as Exim writes its process id into its own log.
+fn skip_pid(line: &[u8], frame: &mut Frame) {
+    let message = line.get(frame.message..).unwrap_or_default();
+    if message.first() != Some(&b'[') {
+        return;
+    }
+    let digits = message.iter().skip(1).take(10).take_while(|b| b.is_ascii_digit()).count();
+    if digits > 0 && message.get(digits + 1..digits + 3) == Some(b"] ") {
+        frame.message += digits + 3;
+    }
+}
+
+fn skip_inner(line: &[u8], frame: &mut Frame) -> Option<RawStamp> {
+    skip_pid(line, frame);
+    let (stamp, len) = frame::inner_stamp(line.get(frame.message..)?)?;
+    frame.message += len;
+    skip_pid(line, frame);
+    Some(stamp)
+}
+
+/// `[1\16] ` or `[2/16] ` before the message.
+fn fragment(line: &[u8], at: usize) -> Option<Fragment> {
+    let m = line.get(at..)?;
+    if m.first() != Some(&b'[') {
+        return None;
+    }
+    let mut i = 1;
+    let mut number = || {
+        let start = i;
+        while m.get(i).is_some_and(u8::is_ascii_digit) && i - start < 5 {
+            i += 1;
+        }
+        let n = std::str::from_utf8(m.get(start..i)?).ok()?.parse::<u32>().ok()?;
+        let end = *m.get(i)?;
+        i += 1;
+        Some((n, end))
+    };
+    let (part, separator) = number()?;
+    let (of, close) = number()?;
+    if !matches!(separator, b'/' | b'\\') || close != b']' || part == 0 || part > of || m.get(i) != Some(&b' ') {
+        return None;
+    }
+    Some(Fragment { part, of, continues: separator == b'/' && part < of, text: at + i + 1 })
+}
+
+fn last_message_repeated(message: &[u8]) -> Option<u32> {
+    let rest = message.strip_prefix(b"last message repeated ")?;
+    let number = rest.strip_suffix(b" times").or_else(|| rest.strip_suffix(b" time"))?;
+    std::str::from_utf8(number).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matcher() -> Matcher {
+        Matcher::new(Parsers::load(None).unwrap())
+    }
+
+    #[test]
+    fn every_sample_of_the_built_in_files_holds() {
+        let wrong = matcher().check_samples();
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    fn value(m: &Matcher, line: &str, field: Field) -> String {
+        String::from_utf8_lossy(m.value(line.as_bytes(), field).unwrap_or_default()).into_owned()
+    }
+
+    #[test]
+    fn instances_are_told_from_daemons() {
+        let mut m = matcher();
+        for (tag, instance) in [("postfix/smtp", "postfix"), ("postfix-out/smtp", "postfix-out"), ("postfix/relay/smtp", "postfix")] {
+            let line = format!("Mar  2 08:00:00 mx1 {tag}[1]: 4A: to=<a@b>, relay=none, delay=1, dsn=4.0.0, status=deferred (x)").replace("4A", "4AAAAA");
+            let Outcome::Event(p) = m.line(line.as_bytes()) else { panic!("{line}") };
+            assert_eq!((p.instance, p.action), (instance.as_bytes(), Some(Action::Delayed)));
+        }
+        assert!(matches!(m.line(b"Mar  2 08:00:00 mx1 other/thing[1]: 4AAAAA: removed"), Outcome::Foreign));
+    }
+
+    #[test]
+    fn the_daemon_lost_by_rfc_5424_is_made_good_by_trying_all() {
+        let mut m = matcher();
+        let line = "<22>1 2026-11-23T12:05:02.982498+00:00 store postfix 226 - -  EFD3BA0A8B1: client=client.example.test[198.51.100.1]";
+        let Outcome::Event(p) = m.line(line.as_bytes()) else { panic!() };
+        assert_eq!((p.kind, value(&m, line, Field::QueueId).as_str()), (Kind::Arrival, "EFD3BA0A8B1"));
+    }
+
+    #[test]
+    fn repeated_messages_are_unpacked() {
+        let mut m = matcher();
+        let line = b"Mar  2 08:00:00 mx1 postfix/smtpd[1]: message repeated 2 times: [ NOQUEUE: reject: RCPT from a[192.0.2.1]: 554 5.7.1 <x@y>: Relay access denied; from=<a@b> to=<x@y> proto=ESMTP helo=<h>]";
+        let Outcome::Event(p) = m.line(line) else { panic!() };
+        assert_eq!((p.kind, p.times), (Kind::Reject, 2));
+    }
+
+    #[test]
+    fn a_fragment_is_told_from_a_pid() {
+        assert_eq!(fragment(b"[1/3] x", 0), Some(Fragment { part: 1, of: 3, continues: true, text: 6 }));
+        assert_eq!(fragment(b"[1\\3] x", 0).map(|f| f.continues), Some(false));
+        for no in ["[12] x", "[4/3] x", "[0/3] x", "[1/3]x", "x", "[1/"] {
+            assert_eq!(fragment(no.as_bytes(), 0), None, "{no}");
+        }
+    }
+}

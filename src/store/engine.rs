@@ -1,0 +1,240 @@
+//! The embedded engine: one tantivy index in one folder, opened, read and listed.
+
+use super::guard::{Guard, Latch};
+use super::schema::{self, Fields};
+use super::{Result, StoreError, Writer};
+use crate::model::record::{Slot, StoredRecord};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tantivy::directory::MmapDirectory;
+use tantivy::schema::IndexRecordOption;
+use tantivy::{DocAddress, DocSet, Index, IndexReader, IndexSettings, ReloadPolicy, Searcher, TERMINATED, TantivyDocument, TantivyError, Term};
+
+/// Bytes of stored records that are compressed together: larger is smaller on disk and slower to fetch one record from.
+const BLOCK: usize = 64 * 1024;
+
+/// An open index, for reading. Sees what was committed when it was opened or last [`reload`](Store::reload)ed.
+pub struct Store {
+    pub(super) dir: PathBuf,
+    pub(super) index: Index,
+    pub(super) fields: Fields,
+    reader: IndexReader,
+}
+
+/// An error of the engine in our words.
+pub(super) fn engine_error(dir: &Path, doing: &'static str, e: TantivyError) -> StoreError {
+    let what = e.to_string();
+    match e {
+        TantivyError::DataCorruption(_) | TantivyError::IncompatibleIndex(_) => StoreError::Damaged { dir: dir.into(), what },
+        TantivyError::OpenReadError(_) => StoreError::Damaged { dir: dir.into(), what },
+        TantivyError::IoError(source) => {
+            let source = source.raw_os_error().map_or_else(|| std::io::Error::new(source.kind(), what), std::io::Error::from_raw_os_error);
+            StoreError::Io { doing, path: dir.into(), source }
+        }
+        _ => StoreError::Engine { dir: dir.into(), doing, what },
+    }
+}
+
+/// An index just opened, with the latch of its folder.
+pub(super) struct Opened {
+    pub(super) index: Index,
+    pub(super) fields: Fields,
+    pub(super) latch: Arc<Latch>,
+}
+
+fn guard(dir: &Path) -> Result<Guard> {
+    let inner = MmapDirectory::open(dir).map_err(|e| engine_error(dir, "open folder", e.into()))?;
+    Ok(Guard::new(inner))
+}
+
+/// Opens the index of a folder afresh.
+pub(super) fn open_index(dir: &Path) -> Result<Opened> {
+    if !dir.join("meta.json").is_file() {
+        return Err(StoreError::Absent { dir: dir.into() });
+    }
+    let guard = guard(dir)?;
+    let latch = guard.latch.clone();
+    let index = Index::open(guard).map_err(|e| engine_error(dir, "open", e))?;
+    let fields = schema::check(&index.schema())
+        .map_err(|found| StoreError::Version { dir: dir.into(), found, wanted: schema::VERSION })?;
+    Ok(Opened { index, fields, latch })
+}
+
+fn create(dir: &Path) -> Result<()> {
+    let io = |doing, source| StoreError::Io { doing, path: dir.into(), source };
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir).map_err(|e| io("create folder", e))?;
+    let mut entries = std::fs::read_dir(dir).map_err(|e| io("read folder", e))?;
+    let foreign = entries.find_map(|e| e.ok().filter(|e| !is_ours(&e.file_name().to_string_lossy())));
+    if let Some(entry) = foreign {
+        let what = format!("it has no meta.json but holds {}: name an empty or new folder", entry.file_name().display());
+        return Err(StoreError::Damaged { dir: dir.into(), what });
+    }
+    let settings = IndexSettings { docstore_blocksize: BLOCK, docstore_compress_dedicated_thread: false, ..Default::default() };
+    Index::create(guard(dir)?, schema::schema().0, settings).map_err(|e| engine_error(dir, "create", e))?;
+    sync_dir(dir)
+}
+
+/// Files that an interrupted creation may leave: they are no reason to refuse the folder.
+fn is_ours(name: &str) -> bool {
+    name.starts_with('.') || name == super::writer::LOCK
+}
+
+/// Makes a folder's entries durable (I4).
+pub(super) fn sync_dir(dir: &Path) -> Result<()> {
+    let io = |source| StoreError::Io { doing: "sync folder", path: dir.into(), source };
+    std::fs::File::open(dir).and_then(|f| f.sync_all()).map_err(io)
+}
+
+impl Store {
+    /// Opens an index that exists.
+    ///
+    /// # Errors
+    /// [`StoreError::Absent`], [`StoreError::Version`], [`StoreError::Damaged`], [`StoreError::Io`].
+    pub fn open(dir: &Path) -> Result<Store> {
+        let Opened { index, fields, .. } = open_index(dir)?;
+        let reader = index
+            .reader_builder()
+            .reload_policy(ReloadPolicy::Manual)
+            .try_into()
+            .map_err(|e| engine_error(dir, "open reader", e))?;
+        Ok(Store { dir: dir.into(), index, fields, reader })
+    }
+
+    /// Opens an index, or makes an empty one; its folder is readable by its owner only.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and when the folder cannot be made or holds something else.
+    pub fn open_or_create(dir: &Path) -> Result<Store> {
+        if !dir.join("meta.json").exists() {
+            create(dir)?;
+        }
+        Store::open(dir)
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Takes the one writer of this index, on the folder opened afresh.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] with the pid of who has it.
+    pub fn writer(&self) -> Result<Writer> {
+        Writer::take(&self.dir)
+    }
+
+    /// Makes what was committed since (by any process) visible.
+    ///
+    /// # Errors
+    /// When files cannot be opened; what was visible before stays so.
+    pub fn reload(&self) -> Result<()> {
+        self.reader.reload().map_err(|e| engine_error(&self.dir, "reload", e))
+    }
+
+    pub(super) fn searcher(&self) -> Searcher {
+        self.reader.searcher()
+    }
+
+    pub(super) fn error(&self, doing: &'static str) -> impl Fn(TantivyError) -> StoreError + '_ {
+        move |e| engine_error(&self.dir, doing, e)
+    }
+
+    pub(super) fn damaged(&self, what: impl Into<String>) -> StoreError {
+        StoreError::Damaged { dir: self.dir.clone(), what: what.into() }
+    }
+
+    /// All live documents with a term.
+    pub(super) fn with_term(&self, searcher: &Searcher, term: &Term) -> Result<Vec<DocAddress>> {
+        let mut found = Vec::new();
+        for (ord, segment) in searcher.segment_readers().iter().enumerate() {
+            let inverted = segment.inverted_index(term.field()).map_err(self.error("read"))?;
+            let postings = inverted.read_postings(term, IndexRecordOption::Basic).map_err(|e| self.error("read")(e.into()))?;
+            let Some(mut postings) = postings else { continue };
+            while postings.doc() != TERMINATED {
+                if !segment.is_deleted(postings.doc()) {
+                    found.push(DocAddress::new(ord as u32, postings.doc()));
+                }
+                postings.advance();
+            }
+        }
+        Ok(found)
+    }
+
+    /// The record of a document.
+    pub(super) fn fetch(&self, searcher: &Searcher, at: DocAddress) -> Result<StoredRecord> {
+        let doc: TantivyDocument = searcher.doc(at).map_err(self.error("read record"))?;
+        let bytes = schema::record_bytes(&self.fields, &doc).ok_or_else(|| self.damaged("a document bears no record"))?;
+        schema::decode(bytes).ok_or_else(|| self.damaged("a record cannot be decoded"))
+    }
+
+    /// The record of a key, if there is one (aborted transactions too).
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn get(&self, key: &str) -> Result<Option<StoredRecord>> {
+        let searcher = self.searcher();
+        let found = self.with_term(&searcher, &schema::key_term(&self.fields, key))?;
+        found.last().map(|&at| self.fetch(&searcher, at)).transpose()
+    }
+
+    /// All messages that ever were in a slot, in the order of their keys (aborted transactions too).
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn by_slot(&self, slot: &Slot) -> Result<Vec<StoredRecord>> {
+        let searcher = self.searcher();
+        let name = slot.key();
+        let mut at = self.with_term(&searcher, &schema::key_term(&self.fields, &name))?;
+        at.extend(self.with_term(&searcher, &Term::from_field_text(self.fields.slot, &name))?);
+        at.sort_unstable();
+        at.dedup();
+        let mut records = Vec::with_capacity(at.len());
+        for at in at {
+            let record = self.fetch(&searcher, at)?;
+            if record.slot == *slot {
+                records.push(record);
+            }
+        }
+        records.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(records)
+    }
+
+    /// The positions of the last commit on disk, as given to [`Writer::apply`]; `None` before the first.
+    ///
+    /// # Errors
+    /// When `meta.json` cannot be read.
+    pub fn positions(&self) -> Result<Option<String>> {
+        Ok(self.index.load_metas().map_err(self.error("read meta.json"))?.payload)
+    }
+
+    /// The JSON of all finished sources.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn sources(&self) -> Result<Vec<String>> {
+        let searcher = self.searcher();
+        let mut found = Vec::new();
+        for (ord, segment) in searcher.segment_readers().iter().enumerate() {
+            let read = |e: std::io::Error| self.error("read sources")(e.into());
+            let inverted = segment.inverted_index(self.fields.source_key).map_err(self.error("read sources"))?;
+            let mut stream = inverted.terms().stream().map_err(read)?;
+            while let Some((_, info)) = stream.next() {
+                let mut postings = inverted.read_postings_from_terminfo(info, IndexRecordOption::Basic).map_err(read)?;
+                while postings.doc() != TERMINATED {
+                    if !segment.is_deleted(postings.doc()) {
+                        let at = DocAddress::new(ord as u32, postings.doc());
+                        let doc: TantivyDocument = searcher.doc(at).map_err(self.error("read source"))?;
+                        found.extend(schema::source_of(&self.fields, &doc));
+                    }
+                    postings.advance();
+                }
+            }
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,343 @@
+//! Query execution: filters become term lookups, candidates are taken in order of arrival, and each is tested again (R4).
+
+use super::schema::{self, prefix};
+use super::{Found, Result, Store, StoreError, Total};
+use crate::model::query::{Pattern, Query, Sort};
+use crate::model::record::{Record, Role, StoredRecord};
+use rayon::prelude::*;
+use std::collections::BinaryHeap;
+use tantivy::index::InvertedIndexReader;
+use tantivy::postings::TermInfo;
+use tantivy::schema::{Field, IndexRecordOption};
+use tantivy::{BitSet, DocAddress, DocId, DocSet, Searcher, SegmentReader, TERMINATED, TantivyError};
+
+/// Candidates that are fetched and tested at a time.
+const STEP: usize = 512;
+
+/// One condition on the terms of a document: it has one of them.
+enum Clause {
+    /// One of these terms.
+    Terms(Field, Vec<String>),
+    /// A term that begins with the prefix and whose rest meets the pattern.
+    Wild(Field, &'static str, Pattern),
+    /// A word that holds (begins with, ends with) a piece of text, or the mark of records with unindexed words.
+    Word(Field, String, Place),
+}
+
+/// Where in a word a piece of text is to be.
+#[derive(Clone, Copy)]
+struct Place {
+    start: bool,
+    end: bool,
+}
+
+/// A query made ready: clauses to be met together, the range of arrivals, and whether that is all there is to it.
+struct Plan {
+    clauses: Vec<Clause>,
+    since: i64,
+    until: i64,
+    exact: bool,
+}
+
+/// Place of a candidate in the order asked for; smaller comes first.
+type Place2 = (i64, DocAddress);
+
+fn plan(f: &schema::Fields, q: &Query) -> Plan {
+    let mut clauses = Vec::new();
+    let roles = match q.role {
+        Some(role) => vec![schema::role_term(role).to_owned()],
+        None => [Role::Hop, Role::Reject].map(|r| schema::role_term(r).to_owned()).to_vec(),
+    };
+    clauses.push(Clause::Terms(f.terms, roles));
+    if q.open {
+        clauses.push(Clause::Terms(f.terms, vec![prefix::OPEN.into()]));
+    }
+    let mut term = |prefix: &'static str, p: &Option<Pattern>| {
+        let Some(p) = p else { return };
+        clauses.push(match p.is_wild() {
+            true => Clause::Wild(f.terms, prefix, p.clone()),
+            false => Clause::Terms(f.terms, vec![format!("{prefix}{}", p.as_str())]),
+        });
+    };
+    let (sender, from) = address(prefix::SENDER, prefix::SENDER_DOMAIN, &q.from);
+    let (recipient, to) = address(prefix::RECIPIENT, prefix::RECIPIENT_DOMAIN, &q.to);
+    term(sender, &from);
+    term(recipient, &to);
+    term(prefix::HOST, &q.host);
+    term(prefix::CLIENT, &q.client);
+    term(prefix::USER, &q.user);
+    term(prefix::STATUS, &q.status);
+    term(prefix::RELAY, &q.relay);
+    term(prefix::MTA, &q.mta);
+    term(prefix::ACTION, &q.action.map(|a| Pattern::new(a.as_str())));
+    for id in [&q.message_id, &q.envelope_id, &q.queue_id].into_iter().flatten() {
+        clauses.push(match id.is_wild() {
+            true => Clause::Wild(f.ids, "", id.clone()),
+            false => Clause::Terms(f.ids, vec![id.as_str().to_owned()]),
+        });
+    }
+    q.words.iter().for_each(|w| word_clauses(f.words, w, &mut clauses));
+    let of_recipients = [q.to.is_some(), q.action.is_some(), q.status.is_some(), q.relay.is_some()];
+    let exact = q.words.is_empty()
+        && q.size.is_none()
+        && q.message_id.is_none()
+        && q.envelope_id.is_none()
+        && q.queue_id.is_none()
+        && of_recipients.into_iter().filter(|b| *b).count() < 2;
+    Plan { clauses, since: q.since.unwrap_or(i64::MIN), until: q.until.unwrap_or(i64::MAX), exact }
+}
+
+/// Which terms an address pattern is looked up in: `*@domain` in those of domains, all else in whole addresses.
+fn address(whole: &'static str, domain: &'static str, p: &Option<Pattern>) -> (&'static str, Option<Pattern>) {
+    let rest = p.as_ref().and_then(|p| p.as_str().strip_prefix("*@"));
+    match rest {
+        // The domain is what follows the last `@`: only a star at its beginning could stand for more than that.
+        Some(d) if !d.contains('@') && !d.is_empty() && !d.get(1..).is_some_and(|t| t.contains('*')) => (domain, Some(Pattern::new(d))),
+        _ => (whole, p.clone()),
+    }
+}
+
+/// A word of the query may begin and end amid words of the text: each of its pieces is looked up as what it can be.
+fn word_clauses(field: Field, word: &str, clauses: &mut Vec<Clause>) {
+    let pieces: Vec<&str> = word.split(|c: char| !c.is_alphanumeric()).collect();
+    let last = pieces.len().saturating_sub(1);
+    for (i, piece) in pieces.iter().enumerate() {
+        if piece.len() > 1 {
+            clauses.push(Clause::Word(field, piece.to_lowercase(), Place { start: i > 0, end: i < last }));
+        }
+    }
+}
+
+impl Clause {
+    fn field(&self) -> Field {
+        match self {
+            Clause::Terms(f, _) | Clause::Wild(f, _, _) | Clause::Word(f, _, _) => *f,
+        }
+    }
+
+    /// The terms of a segment that meet the clause.
+    fn terms(&self, inverted: &InvertedIndexReader) -> std::io::Result<Vec<TermInfo>> {
+        let dictionary = inverted.terms();
+        let mut found = Vec::new();
+        match self {
+            Clause::Terms(_, terms) => {
+                for term in terms {
+                    found.extend(dictionary.get(term.as_bytes())?);
+                }
+            }
+            Clause::Wild(_, prefix, pattern) => {
+                let start = pattern.as_str().split('*').next().unwrap_or_default();
+                let start = format!("{prefix}{start}");
+                let mut stream = dictionary.range().ge(start.as_bytes()).into_stream()?;
+                while let Some((key, info)) = stream.next() {
+                    if !key.starts_with(start.as_bytes()) {
+                        break;
+                    }
+                    let value = key.get(prefix.len()..).and_then(|v| std::str::from_utf8(v).ok());
+                    if value.is_some_and(|v| pattern.matches(v)) {
+                        found.push(info.clone());
+                    }
+                }
+            }
+            Clause::Word(_, piece, place) => {
+                let piece = piece.as_bytes();
+                let finder = memchr::memmem::Finder::new(piece);
+                let mut stream = dictionary.stream()?;
+                while let Some((key, info)) = stream.next() {
+                    let holds = match (place.start, place.end) {
+                        (true, true) => key == piece,
+                        (true, false) => key.starts_with(piece),
+                        (false, true) => key.ends_with(piece),
+                        (false, false) => finder.find(key).is_some(),
+                    };
+                    if holds || key == schema::MORE_WORDS.as_bytes() {
+                        found.push(info.clone());
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The documents of a segment that meet the clause, and about how many; `None` if there are none.
+    fn documents(&self, segment: &SegmentReader) -> tantivy::Result<Option<(u64, Box<dyn DocSet>)>> {
+        let inverted = segment.inverted_index(self.field())?;
+        let terms = self.terms(&inverted)?;
+        let count = terms.iter().map(|t| u64::from(t.doc_freq)).sum();
+        let read = |info: &TermInfo| inverted.read_postings_from_terminfo(info, IndexRecordOption::Basic);
+        Ok(match terms.as_slice() {
+            [] => None,
+            [one] => Some((count, Box::new(read(one)?))),
+            many => {
+                let mut set = BitSet::with_max_value(segment.max_doc());
+                for info in many {
+                    let mut postings = read(info)?;
+                    while postings.doc() != TERMINATED {
+                        set.insert(postings.doc());
+                        postings.advance();
+                    }
+                }
+                Some((count, Box::new(tantivy::query::BitSetDocSet::from(set))))
+            }
+        })
+    }
+}
+
+impl Plan {
+    /// Calls `each` for every live document of a segment that meets all clauses and the time range, with its arrival.
+    fn run(&self, segment: &SegmentReader, each: &mut dyn FnMut(i64, DocId)) -> tantivy::Result<()> {
+        let first = segment.fast_fields().i64(schema::FIRST)?;
+        if first.num_docs() == 0 || first.max_value() < self.since || first.min_value() >= self.until {
+            return Ok(());
+        }
+        let mut sets = Vec::with_capacity(self.clauses.len());
+        for clause in &self.clauses {
+            let Some(set) = clause.documents(segment)? else { return Ok(()) };
+            sets.push(set);
+        }
+        sets.sort_by_key(|s| s.0);
+        let mut sets = sets.into_iter().map(|s| s.1);
+        let Some(mut lead) = sets.next() else { return Ok(()) };
+        let mut others: Vec<_> = sets.collect();
+        let mut doc = lead.doc();
+        'next: while doc != TERMINATED {
+            for other in &mut others {
+                let at = if other.doc() < doc { other.seek(doc) } else { other.doc() };
+                if at > doc {
+                    doc = if at == TERMINATED { TERMINATED } else { lead.seek(at) };
+                    continue 'next;
+                }
+            }
+            if !segment.is_deleted(doc)
+                && let Some(t) = first.first(doc)
+                && t >= self.since
+                && t < self.until
+            {
+                each(t, doc);
+            }
+            doc = lead.advance();
+        }
+        Ok(())
+    }
+
+    /// The first `most` candidates behind `after`, in order, and how many candidates there are in all.
+    fn candidates(&self, searcher: &Searcher, sort: Sort, after: Option<Place2>, most: usize) -> tantivy::Result<(Vec<Place2>, u64)> {
+        let mut heap: BinaryHeap<Place2> = BinaryHeap::new();
+        let mut all: Vec<Place2> = Vec::new();
+        let mut total = 0;
+        for (ord, segment) in searcher.segment_readers().iter().enumerate() {
+            self.run(segment, &mut |first, doc| {
+                total += 1;
+                let at = (if sort == Sort::Newest { !first } else { first }, DocAddress::new(ord as u32, doc));
+                if after.is_some_and(|a| at <= a) {
+                } else if most == usize::MAX {
+                    all.push(at);
+                } else if heap.len() < most {
+                    heap.push(at);
+                } else if let Some(mut worst) = heap.peek_mut()
+                    && at < *worst
+                {
+                    *worst = at;
+                }
+            })?;
+        }
+        all.extend(heap);
+        all.sort_unstable();
+        Ok((all, total))
+    }
+}
+
+impl Store {
+    /// Finds the records that meet a query, in its order, at most its limit.
+    ///
+    /// Words are looked for in remarks, subjects and the diagnostics of recipients that did not simply get the mail
+    /// (what a next host said when it took a mail is not indexed: its ids are, see [`Store::by_id`]).
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn find(&self, q: &Query) -> Result<Found> {
+        let mut records: Vec<Record> = Vec::new();
+        let limit = q.limit.unwrap_or(usize::MAX);
+        let total = self.visit(q, limit, &mut |_, record| {
+            records.push(record);
+            records.len() < limit
+        })?;
+        let by_key = |a: &Record, b: &Record| a.key.cmp(&b.key);
+        match q.sort {
+            Sort::Newest => records.sort_by(|a, b| b.arrival_date.micros.cmp(&a.arrival_date.micros).then_with(|| by_key(a, b))),
+            Sort::Oldest => records.sort_by(|a, b| a.arrival_date.micros.cmp(&b.arrival_date.micros).then_with(|| by_key(a, b))),
+        }
+        Ok(Found { records, total })
+    }
+
+    /// Calls `each` for the records that meet a query, in its order (its limit is not looked at), until `each` says `false`.
+    /// Memory does not grow with the size of the records.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn for_each(&self, q: &Query, each: &mut dyn FnMut(&StoredRecord, Record) -> bool) -> Result<Total> {
+        self.visit(q, usize::MAX, each)
+    }
+
+    fn visit(&self, q: &Query, limit: usize, each: &mut dyn FnMut(&StoredRecord, Record) -> bool) -> Result<Total> {
+        let searcher = self.searcher();
+        let plan = plan(&self.fields, q);
+        let mut most = if limit < STEP { limit.max(1) + 32 } else { usize::MAX };
+        let (mut after, mut matched) = (None, 0u64);
+        loop {
+            let (places, total) = plan.candidates(&searcher, q.sort, after, most).map_err(self.error("search"))?;
+            for step in places.chunks(STEP) {
+                for tested in self.test(&searcher, q, step)? {
+                    let Some((stored, record)) = tested else { continue };
+                    matched += 1;
+                    if matched > limit as u64 || !each(&stored, record) {
+                        let exact = plan.exact || (Some(total) == Some(places.len() as u64) && matched == total);
+                        return Ok(if exact { Total::Exact(total) } else { Total::AtLeast(matched) });
+                    }
+                }
+            }
+            if places.len() < most {
+                return Ok(Total::Exact(matched));
+            }
+            after = places.last().copied();
+            most = usize::MAX;
+        }
+    }
+
+    /// Fetches candidates and tests each; those that do not meet the query are `None`.
+    fn test(&self, searcher: &Searcher, q: &Query, step: &[Place2]) -> Result<Vec<Option<(StoredRecord, Record)>>> {
+        let one = |&(_, at): &Place2| -> Result<Option<(StoredRecord, Record)>> {
+            let stored = self.fetch(searcher, at)?;
+            let record = stored.derive();
+            Ok(q.matches(&record).then_some((stored, record)))
+        };
+        if step.len() > 64 { step.par_iter().map(one).collect() } else { step.iter().map(one).collect() }
+    }
+
+    /// Records that have just this string as queue id, message id, envelope id, next host's queue id, former queue
+    /// id, or queue id of a notification or its cause; newest first, at most `limit`. Witnesses are among them.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn by_id(&self, id: &str, limit: usize) -> Result<Vec<StoredRecord>> {
+        let searcher = self.searcher();
+        let clauses = vec![Clause::Terms(self.fields.ids, vec![id.to_lowercase()])];
+        let plan = Plan { clauses, since: i64::MIN, until: i64::MAX, exact: false };
+        let (places, _) = plan.candidates(&searcher, Sort::Newest, None, usize::MAX).map_err(self.error("search"))?;
+        let mut found = Vec::new();
+        for (_, at) in places {
+            if found.len() >= limit {
+                break;
+            }
+            let stored = self.fetch(&searcher, at)?;
+            if schema::ids(&stored, &stored.derive()).iter().any(|own| own == id) {
+                found.push(stored);
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn io_error(&self, doing: &'static str) -> impl Fn(std::io::Error) -> StoreError + '_ {
+        move |e| self.error(doing)(TantivyError::from(e))
+    }
+}

@@ -1,0 +1,339 @@
+//! The one mapping between records and documents, and the version of it.
+//!
+//! A change of anything here that makes old documents wrong or unreadable needs a new [`VERSION`].
+
+use crate::model::event::{Action, Field as EventField, Kind};
+use crate::model::record::{Record, Role, Slot, StoredRecord};
+use tantivy::schema::{
+    BytesOptions, Field, IndexRecordOption, NumericOptions, STORED, Schema, TextFieldIndexing, TextOptions, Value,
+};
+use tantivy::{TantivyDocument, Term};
+
+/// Version of the index format. An index of another version is refused, never touched.
+pub const VERSION: u32 = 1;
+
+/// Name of the (never filled) field that bears the version.
+const MARK: &str = "msgtrk_format_";
+/// Name of the fast field with the arrival, microseconds since 1970.
+pub(super) const FIRST: &str = "first";
+/// Name of the fast field with the last event, microseconds since 1970.
+pub(super) const LAST: &str = "last";
+/// The most words of one record that are indexed.
+const MAX_WORDS: usize = 64;
+/// The longest word that is indexed, bytes.
+const MAX_WORD: usize = 40;
+/// Bears the records that have more or longer words than are indexed: they are candidates for every word.
+pub(super) const MORE_WORDS: &str = "\u{1}";
+
+/// Prefixes of the terms in the field `terms`.
+pub(super) mod prefix {
+    pub const SENDER: &str = "f:";
+    pub const SENDER_DOMAIN: &str = "F:";
+    pub const RECIPIENT: &str = "t:";
+    pub const RECIPIENT_DOMAIN: &str = "T:";
+    pub const HOST: &str = "h:";
+    pub const CLIENT: &str = "c:";
+    pub const USER: &str = "u:";
+    pub const ACTION: &str = "a:";
+    pub const STATUS: &str = "s:";
+    pub const RELAY: &str = "r:";
+    pub const MTA: &str = "m:";
+    /// Whole terms, not prefixes: not closed; hop; reject; witness.
+    pub const OPEN: &str = "o";
+    pub const HOP: &str = "H";
+    pub const REJECT: &str = "R";
+    pub const WITNESS: &str = "W";
+}
+
+/// The term of a role.
+pub(super) fn role_term(role: Role) -> &'static str {
+    match role {
+        Role::Hop => prefix::HOP,
+        Role::Reject => prefix::REJECT,
+        Role::Witness => prefix::WITNESS,
+    }
+}
+
+/// The fields of the index.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fields {
+    /// Key of a record.
+    pub key: Field,
+    /// Slot of a record whose queue id can come again (else the key is the slot).
+    pub slot: Field,
+    /// Every id by which other records or people may name it.
+    pub ids: Field,
+    /// All other exact filters.
+    pub terms: Field,
+    /// Words of what went wrong, of remarks and subjects.
+    pub words: Field,
+    /// Arrival, microseconds.
+    pub first: Field,
+    /// Last event, microseconds.
+    pub last: Field,
+    /// Header and events.
+    pub record: Field,
+    /// Key of a finished source.
+    pub source_key: Field,
+    /// JSON of a finished source.
+    pub source: Field,
+}
+
+/// The schema of this version.
+pub(super) fn schema() -> (Schema, Fields) {
+    let mut b = Schema::builder();
+    let exact = || {
+        let indexing = TextFieldIndexing::default().set_tokenizer("raw").set_index_option(IndexRecordOption::Basic).set_fieldnorms(false);
+        TextOptions::default().set_indexing_options(indexing)
+    };
+    let fast = || NumericOptions::default().set_fast();
+    b.add_bytes_field(&format!("{MARK}{VERSION}"), BytesOptions::default().set_stored());
+    let fields = Fields {
+        key: b.add_text_field("key", exact()),
+        slot: b.add_text_field("slot", exact()),
+        ids: b.add_text_field("ids", exact()),
+        terms: b.add_text_field("terms", exact()),
+        words: b.add_text_field("words", exact()),
+        first: b.add_i64_field(FIRST, fast()),
+        last: b.add_i64_field(LAST, fast()),
+        record: b.add_bytes_field("record", BytesOptions::default().set_stored()),
+        source_key: b.add_text_field("source_key", exact()),
+        source: b.add_text_field("source", STORED),
+    };
+    (b.build(), fields)
+}
+
+/// Whether a schema is this version's; the error says which version it is.
+pub(super) fn check(found: &Schema) -> Result<Fields, String> {
+    let (wanted, fields) = schema();
+    if *found == wanted {
+        return Ok(fields);
+    }
+    let version = found.fields().find_map(|(_, entry)| entry.name().strip_prefix(MARK).map(str::to_owned));
+    Err(match version {
+        Some(v) if v == VERSION.to_string() => format!("{v} (but with other fields)"),
+        Some(v) => v,
+        None => "unknown".into(),
+    })
+}
+
+/// The part of an address behind its last `@`.
+fn domain(address: &str) -> Option<&str> {
+    address.rsplit_once('@').map(|(_, d)| d)
+}
+
+/// Cuts text into lower-case words: runs of letters and digits, two characters or longer.
+pub(super) fn words_of(text: &str) -> impl Iterator<Item = String> + '_ {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|w| w.len() > 1).map(str::to_lowercase)
+}
+
+/// The events' fields that name a message.
+const ID_FIELDS: &[EventField] = &[
+    EventField::QueueId,
+    EventField::MessageId,
+    EventField::EnvelopeId,
+    EventField::RemoteQueueId,
+    EventField::OrigQueueId,
+    EventField::NoticeQueueId,
+    EventField::NoticeOf,
+];
+
+/// Every id of a record, as written: its own queue id, message and envelope id, and those it names of others.
+pub(super) fn ids(stored: &StoredRecord, record: &Record) -> Vec<String> {
+    let mut ids: Vec<String> = Vec::with_capacity(8);
+    for event in stored.events() {
+        for (field, value) in event.fields() {
+            if ID_FIELDS.contains(&field) && !value.is_empty() {
+                ids.push(String::from_utf8_lossy(value).into_owned());
+            }
+        }
+    }
+    let derived = [&record.queue_id, &record.message_id, &record.envelope_id, &record.orig_queue_id, &record.notice_of];
+    ids.extend(derived.into_iter().flatten().cloned());
+    ids.extend(record.notices.iter().map(|(_, id)| id.clone()));
+    ids.extend(record.recipients.iter().filter_map(|r| r.remote_queue_id.clone()));
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+struct Terms(Vec<String>);
+
+impl Terms {
+    fn add(&mut self, prefix: &str, value: &str) {
+        self.0.push(format!("{prefix}{}", value.to_lowercase()));
+    }
+
+    fn option(&mut self, prefix: &str, value: &Option<String>) {
+        if let Some(v) = value {
+            self.add(prefix, v);
+        }
+    }
+
+    fn address(&mut self, whole: &str, domain_only: &str, address: &str) {
+        self.add(whole, address);
+        if let Some(d) = domain(address) {
+            self.add(domain_only, d);
+        }
+    }
+}
+
+/// The terms of a record's exact filters.
+fn terms(r: &Record) -> Vec<String> {
+    use prefix::*;
+    let mut t = Terms(Vec::with_capacity(24));
+    t.0.push(role_term(r.role).into());
+    if !r.closed {
+        t.0.push(OPEN.into());
+    }
+    if let Some(from) = &r.envelope_from {
+        t.address(SENDER, SENDER_DOMAIN, from);
+    }
+    t.add(HOST, &r.reporting_mta);
+    t.add(MTA, &r.mta);
+    t.add(MTA, &r.instance);
+    t.option(CLIENT, &r.client.name);
+    t.option(CLIENT, &r.client.ip);
+    t.option(USER, &r.auth_user);
+    for x in &r.recipients {
+        t.address(RECIPIENT, RECIPIENT_DOMAIN, &x.original_recipient);
+        if x.final_recipient != x.original_recipient {
+            t.address(RECIPIENT, RECIPIENT_DOMAIN, &x.final_recipient);
+        }
+        t.add(ACTION, x.action.as_str());
+        t.add(STATUS, &x.status);
+        t.option(RELAY, &x.remote_mta);
+        t.option(RELAY, &x.remote_ip);
+        t.option(RELAY, &x.relay);
+    }
+    t.0.sort_unstable();
+    t.0.dedup();
+    t.0
+}
+
+/// The words of a record: remarks, subject, and the diagnostics of recipients that did not simply get it.
+fn words(r: &Record) -> Vec<String> {
+    let wrong = r.recipients.iter().filter(|x| !matches!(x.action, Action::Delivered | Action::Relayed | Action::Transferred));
+    let texts = wrong.filter_map(|x| x.diagnostic.as_deref()).chain(r.remark.as_deref()).chain(r.subject.as_deref());
+    let mut words: Vec<String> = Vec::new();
+    let mut more = false;
+    for word in texts.flat_map(words_of) {
+        if word.len() > MAX_WORD {
+            more = true;
+        } else if !words.contains(&word) {
+            if words.len() == MAX_WORDS {
+                more = true;
+                break;
+            }
+            words.push(word);
+        }
+    }
+    if more {
+        words.push(MORE_WORDS.into());
+    }
+    words
+}
+
+/// Whether a record is an aborted transaction: a hop of which nothing but arrivals is known.
+pub(super) fn is_aborted(stored: &StoredRecord) -> bool {
+    stored.role == Role::Hop && stored.events().all(|e| e.head.kind == Kind::Arrival)
+}
+
+/// The document of a record.
+pub(super) fn document(fields: &Fields, stored: &StoredRecord) -> TantivyDocument {
+    let mut doc = TantivyDocument::default();
+    doc.add_text(fields.key, &stored.key);
+    if stored.reused {
+        doc.add_text(fields.slot, stored.slot.key());
+    }
+    let record = stored.derive();
+    doc.add_i64(fields.first, record.arrival_date.micros);
+    doc.add_i64(fields.last, record.last_event_date.micros);
+    doc.add_bytes(fields.record, &encode(stored));
+    if is_aborted(stored) {
+        return doc;
+    }
+    let mut ids: Vec<String> = ids(stored, &record).iter().map(|id| id.to_lowercase()).collect();
+    ids.dedup();
+    ids.iter().for_each(|id| doc.add_text(fields.ids, id));
+    terms(&record).iter().for_each(|t| doc.add_text(fields.terms, t));
+    words(&record).iter().for_each(|w| doc.add_text(fields.words, w));
+    doc
+}
+
+/// The document of a finished source.
+pub(super) fn source_document(fields: &Fields, key: &str, json: &str) -> TantivyDocument {
+    let mut doc = TantivyDocument::default();
+    doc.add_text(fields.source_key, key);
+    doc.add_text(fields.source, json);
+    doc
+}
+
+/// The JSON of a finished source, if the document is one.
+pub(super) fn source_of(fields: &Fields, doc: &TantivyDocument) -> Option<String> {
+    Some(doc.get_first(fields.source)?.as_str()?.to_owned())
+}
+
+/// The record of a document; `None` if it bears none.
+pub(super) fn record_bytes<'a>(fields: &Fields, doc: &'a TantivyDocument) -> Option<&'a [u8]> {
+    doc.get_first(fields.record)?.as_bytes()
+}
+
+/// The term that names a record by its key.
+pub(super) fn key_term(fields: &Fields, key: &str) -> Term {
+    Term::from_field_text(fields.key, key)
+}
+
+const REUSED: u8 = 1;
+const OWN_KEY: u8 = 2;
+
+/// The stored form: flags, role, then length-prefixed key (where it is not the slot's), host, instance, queue id, mta; then the events.
+fn encode(r: &StoredRecord) -> Vec<u8> {
+    let own_key = r.key != r.slot.key();
+    let mut out = Vec::with_capacity(r.events.len() + 96);
+    out.push(if r.reused { REUSED } else { 0 } | if own_key { OWN_KEY } else { 0 });
+    out.push(r.role.as_u8());
+    let key = own_key.then_some(&r.key);
+    for text in key.into_iter().chain([&r.slot.host, &r.slot.instance, &r.slot.queue_id, &r.mta]) {
+        put_text(&mut out, text);
+    }
+    out.extend_from_slice(&r.events);
+    out
+}
+
+/// Reads the stored form; `None` if the bytes are none.
+pub(super) fn decode(mut bytes: &[u8]) -> Option<StoredRecord> {
+    let (&[flags, role], rest) = bytes.split_first_chunk::<2>()?;
+    bytes = rest;
+    let role = Role::from_u8(role)?;
+    let key = if flags & OWN_KEY != 0 { Some(get_text(&mut bytes)?) } else { None };
+    let slot = Slot { host: get_text(&mut bytes)?, instance: get_text(&mut bytes)?, queue_id: get_text(&mut bytes)? };
+    let mta = get_text(&mut bytes)?;
+    let key = key.unwrap_or_else(|| slot.key());
+    Some(StoredRecord { key, slot, reused: flags & REUSED != 0, mta, role, events: bytes.to_vec() })
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    let mut n = text.len();
+    while n >= 0x80 {
+        out.push((n as u8) | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn get_text(bytes: &mut &[u8]) -> Option<String> {
+    let mut n = 0usize;
+    for shift in (0..35).step_by(7) {
+        let (&b, rest) = bytes.split_first()?;
+        *bytes = rest;
+        n |= usize::from(b & 0x7f) << shift;
+        if b < 0x80 {
+            let (text, rest) = bytes.split_at_checked(n)?;
+            *bytes = rest;
+            return String::from_utf8(text.to_vec()).ok();
+        }
+    }
+    None
+}

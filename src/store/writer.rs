@@ -1,0 +1,273 @@
+//! The one writer of an index: atomic commits, and merges that end before anything else begins.
+
+use super::engine::{Opened, engine_error, open_index, sync_dir};
+use super::guard::Latch;
+use super::schema::{self, Fields};
+use super::{Batch, CommitInfo, KeyFilter, Result, StoreError};
+use crate::model::record::StoredRecord;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tantivy::index::SegmentId;
+use tantivy::indexer::{IndexWriterOptions, NoMergePolicy, UserOperation};
+use tantivy::query::RangeQuery;
+use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, Term};
+
+/// Name of the lock file; it holds the pid of the writing process.
+pub(super) const LOCK: &str = "msgtrk.lock";
+/// Bytes of terms a thread gathers before it writes a segment.
+const MEMORY: usize = 160_000_000;
+/// Threads that index a bulk batch.
+const THREADS: usize = 2;
+/// Documents that one thread takes at once in bulk; a batch up to this goes to one thread and makes one segment.
+const CHUNK: usize = 1024;
+/// So many segments of similar size are merged into one.
+const MERGE_AT: usize = 8;
+/// Segments up to so many documents count as similar.
+const SMALLEST: u64 = 256;
+/// Up to so many records are deleted by key without asking whether they are there.
+const FEW: usize = 256;
+
+/// The one writer of an index. See the module for what to do after an error.
+pub struct Writer {
+    dir: PathBuf,
+    fields: Fields,
+    open: Option<Open>,
+    known: Option<KeyFilter>,
+    _lock: File,
+}
+
+struct Open {
+    writer: IndexWriter,
+    index: Index,
+    latch: Arc<Latch>,
+}
+
+fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join(LOCK);
+    let io = |doing, source| StoreError::Io { doing, path: path.clone(), source };
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(|e| io("open lock file", e))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let _ = Read::by_ref(&mut file).take(32).read_to_string(&mut pid);
+            let pid = pid.trim();
+            let known = !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit());
+            return Err(StoreError::Locked { dir: dir.into(), pid: if known { pid.into() } else { "unknown".into() } });
+        }
+        Err(TryLockError::Error(e)) => return Err(io("lock", e)),
+    }
+    let pid = format!("{}\n", std::process::id());
+    let write = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(pid.as_bytes()));
+    // A full disk must not keep the lock from being taken; the pid is a courtesy.
+    if let Err(e) = write {
+        tracing::warn!("cannot write the pid to {}: {e}", path.display());
+    }
+    Ok(file)
+}
+
+impl Writer {
+    pub(super) fn take(dir: &Path) -> Result<Writer> {
+        let lock = lock(dir)?;
+        let Opened { index, fields, latch } = open_index(dir)?;
+        let options = IndexWriterOptions::builder()
+            .num_worker_threads(THREADS)
+            .num_merge_threads(1)
+            .memory_budget_per_thread(MEMORY)
+            .build();
+        let writer: IndexWriter = index.writer_with_options(options).map_err(|e| engine_error(dir, "open writer", e))?;
+        writer.set_merge_policy(Box::new(NoMergePolicy));
+        Ok(Writer { dir: dir.into(), fields, open: Some(Open { writer, index, latch }), known: None, _lock: lock })
+    }
+
+    /// Keys and slots (`host/instance/queue id`, [`crate::model::record::Slot::key`]) of all records stored.
+    ///
+    /// The first call reads them from the index (about a second for some ten million); [`Writer::apply`] keeps them up to date.
+    ///
+    /// # Errors
+    /// When the index cannot be read, or the writer has stopped.
+    pub fn known(&mut self) -> Result<&KeyFilter> {
+        let open = self.open.as_ref().ok_or_else(|| StoreError::Stopped { dir: self.dir.clone() })?;
+        let filter = match self.known.take() {
+            Some(filter) => filter,
+            None => read_known(&self.dir, &open.index, &self.fields)?,
+        };
+        Ok(self.known.insert(filter))
+    }
+
+    /// Stores a batch in one atomic, durable commit, and merges segments when there are too many.
+    ///
+    /// # Errors
+    /// Any error stops the writer. Nothing or (when the error came after the commit) all of the batch is stored:
+    /// [`Store::positions`](super::Store::positions) of a freshly opened store says which.
+    pub fn apply(&mut self, batch: Batch) -> Result<CommitInfo> {
+        self.guarded(|w, open| w.try_apply(open, batch))
+    }
+
+    /// Merges all segments into one and drops what was deleted. Takes as long as writing the index anew.
+    ///
+    /// # Errors
+    /// Any error stops the writer; nothing stored is lost.
+    pub fn compact(&mut self) -> Result<CommitInfo> {
+        self.guarded(|w, open| {
+            let metas = open.index.searchable_segment_metas().map_err(|e| engine_error(&w.dir, "list segments", e))?;
+            let needed = metas.len() > 1 || metas.iter().any(|m| m.has_deletes());
+            if needed {
+                w.merge(open, metas.iter().map(|m| m.id()).collect())?;
+            }
+            let segments = open.index.searchable_segment_ids().map_err(|e| engine_error(&w.dir, "list segments", e))?.len();
+            Ok(CommitInfo { put: 0, segments, merges: usize::from(needed) })
+        })
+    }
+
+    /// Runs `work`; on an error shuts the folder's writes and drops the engine's writer for good (R2).
+    fn guarded<T>(&mut self, work: impl FnOnce(&mut Self, &mut Open) -> Result<T>) -> Result<T> {
+        let Some(mut open) = self.open.take() else { return Err(StoreError::Stopped { dir: self.dir.clone() }) };
+        match work(self, &mut open) {
+            Ok(done) => {
+                self.open = Some(open);
+                Ok(done)
+            }
+            Err(e) => {
+                self.known = None;
+                let latch = open.latch.clone();
+                latch.shut();
+                let first = latch.take_error();
+                drop(open);
+                latch.shut();
+                Err(match first {
+                    Some((file, source)) => StoreError::Io { doing: "write", path: self.dir.join(file), source },
+                    None => e,
+                })
+            }
+        }
+    }
+
+    fn try_apply(&mut self, open: &mut Open, batch: Batch) -> Result<CommitInfo> {
+        let put = batch.put.len();
+        if self.known.is_none() && put > FEW {
+            self.known = Some(read_known(&self.dir, &open.index, &self.fields)?);
+        }
+        self.send(open, &batch)?;
+        let fail = |e| engine_error(&self.dir, "commit", e);
+        let mut prepared = open.writer.prepare_commit().map_err(fail)?;
+        prepared.set_payload(&batch.positions);
+        prepared.commit().map_err(fail)?;
+        sync_dir(&self.dir)?;
+        let (segments, merges) = self.merge_similar(open)?;
+        Ok(CommitInfo { put, segments, merges })
+    }
+
+    /// Tests: applies a batch whose `n`-th write fails.
+    #[cfg(test)]
+    pub(super) fn apply_failing_at(&mut self, n: usize, batch: Batch) -> Result<CommitInfo> {
+        use std::sync::atomic::Ordering::SeqCst;
+        if let Some(open) = &self.open {
+            let latch = &open.latch;
+            latch.fail_at.store(latch.writes.load(SeqCst) + n, SeqCst);
+        }
+        self.apply(batch)
+    }
+
+    /// Hands a batch to the indexing threads: removals first, then each record after the deletion of what its key had.
+    fn send(&mut self, open: &Open, batch: &Batch) -> Result<()> {
+        let dir = self.dir.clone();
+        let fail = |e| engine_error(&dir, "index", e);
+        let run = |ops: Vec<UserOperation>| open.writer.run(ops).map(drop).map_err(fail);
+        if let Some(before) = batch.expire_before {
+            let before = Bound::Excluded(Term::from_field_i64(self.fields.last, before));
+            let query = RangeQuery::new(Bound::Unbounded, before);
+            open.writer.delete_query(Box::new(query)).map_err(fail)?;
+        }
+        let mut ops: Vec<UserOperation> =
+            batch.remove.iter().map(|key| UserOperation::Delete(schema::key_term(&self.fields, key))).collect();
+        for (key, json) in &batch.sources {
+            ops.push(UserOperation::Delete(Term::from_field_text(self.fields.source_key, key)));
+            ops.push(UserOperation::Add(schema::source_document(&self.fields, key, json)));
+        }
+        for chunk in batch.put.chunks(CHUNK) {
+            let fields = self.fields;
+            let documents: Vec<_> = chunk.par_iter().map(|r| schema::document(&fields, r)).collect();
+            for (record, document) in chunk.iter().zip(documents) {
+                if self.note_key(record) {
+                    ops.push(UserOperation::Delete(schema::key_term(&fields, &record.key)));
+                }
+                ops.push(UserOperation::Add(document));
+            }
+            run(std::mem::take(&mut ops))?;
+        }
+        run(ops)
+    }
+
+    /// Adds a record's key and slot to what is known; says whether the key may be stored already.
+    fn note_key(&mut self, record: &StoredRecord) -> bool {
+        let Some(known) = &mut self.known else { return true };
+        let seen = known.may_contain(&record.key);
+        known.insert(&record.key);
+        if record.reused {
+            known.insert(&record.slot.key());
+        }
+        seen
+    }
+
+    /// Merges segments of similar size until there are few, and those with many deleted documents; waits for each (R2).
+    fn merge_similar(&self, open: &mut Open) -> Result<(usize, usize)> {
+        let mut merges = 0;
+        loop {
+            let metas = open.index.searchable_segment_metas().map_err(|e| engine_error(&self.dir, "list segments", e))?;
+            let sizes: Vec<_> = metas.iter().map(|m| (m.id(), m.num_docs(), m.num_deleted_docs())).collect();
+            let count = metas.len();
+            drop(metas);
+            let Some(ids) = to_merge(&sizes) else { return Ok((count, merges)) };
+            self.merge(open, ids)?;
+            merges += 1;
+        }
+    }
+
+    fn merge(&self, open: &mut Open, ids: Vec<SegmentId>) -> Result<()> {
+        open.writer.merge(&ids).wait().map_err(|e| engine_error(&self.dir, "merge", e))?;
+        sync_dir(&self.dir)
+    }
+}
+
+/// The segments to merge next: [`MERGE_AT`] or more of one size class (classes grow eightfold), or one that is
+/// more than half deleted. Each document is so rewritten about once a class.
+fn to_merge(segments: &[(SegmentId, u32, u32)]) -> Option<Vec<SegmentId>> {
+    let mut classes: BTreeMap<u32, Vec<SegmentId>> = BTreeMap::new();
+    for &(id, alive, deleted) in segments {
+        if deleted > alive {
+            return Some(vec![id]);
+        }
+        let class = (u64::from(alive) / SMALLEST).max(1).ilog2() / 3;
+        classes.entry(class).or_default().push(id);
+    }
+    classes.into_values().find(|ids| ids.len() >= MERGE_AT)
+}
+
+/// The filter of all keys and slots in an index.
+fn read_known(dir: &Path, index: &Index, fields: &Fields) -> Result<KeyFilter> {
+    let fail = |e| engine_error(dir, "read keys", e);
+    let reader: IndexReader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into().map_err(fail)?;
+    let searcher = reader.searcher();
+    let mut dictionaries = Vec::new();
+    for segment in searcher.segment_readers() {
+        for field in [fields.key, fields.slot] {
+            dictionaries.push(segment.inverted_index(field).map_err(fail)?);
+        }
+    }
+    let keys: usize = dictionaries.iter().map(|d| d.terms().num_terms()).sum();
+    let mut filter = KeyFilter::with_room(keys + keys / 2);
+    for dictionary in dictionaries {
+        let mut stream = dictionary.terms().stream().map_err(|e| fail(e.into()))?;
+        while stream.advance() {
+            filter.insert_bytes(stream.key());
+        }
+    }
+    Ok(filter)
+}
