@@ -242,7 +242,24 @@ fn split_addresses(list: &str) -> Vec<String> {
     out
 }
 
+/// A witness tells of one mail in several lines (stored, redirected as well): which one counts in the end.
+fn weight(a: Action) -> u8 {
+    match a {
+        Action::Delivered => 4,
+        Action::Relayed => 3,
+        Action::Failed => 2,
+        Action::Opaque => 1,
+        _ => 0,
+    }
+}
+
 fn update(r: &mut Recipient, e: &Event) {
+    if let Some(to) = e.text(Field::RedirectedTo) {
+        r.redirected_to = Some(to);
+    }
+    if e.head.kind == Kind::Witness && r.attempts > 0 && e.head.action.is_none_or(|a| weight(a) < weight(r.action)) {
+        return;
+    }
     let ended = |a| matches!(a, Action::Delivered | Action::Relayed | Action::Expanded);
     if e.head.kind == Kind::Attempt && ended(r.action) && r.attempts > 0 && e.head.action == Some(Action::Delayed) {
         return;
@@ -280,9 +297,6 @@ fn update(r: &mut Recipient, e: &Event) {
     }
     if let Some(d) = e.text(Field::Disposition) {
         r.disposition = Some(d);
-    }
-    if let Some(to) = e.text(Field::RedirectedTo) {
-        r.redirected_to = Some(to);
     }
 }
 

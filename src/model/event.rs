@@ -63,14 +63,14 @@ named_enum! {
 }
 
 impl Kind {
-    /// Order of events that bear the same time (R1): a deferral and a delivery of one second never change places.
+    /// Order of events that bear the same time (R1).
     pub fn rank(self) -> u8 {
         match self {
             Kind::Arrival => 0,
             Kind::Queued => 1,
             Kind::Attempt | Kind::Reject | Kind::Witness => 2,
-            Kind::Notice | Kind::Final => 3,
-            Kind::Closed => 4,
+            Kind::Notice | Kind::Final => 4,
+            Kind::Closed => 5,
         }
     }
 }
@@ -355,8 +355,10 @@ impl<'a> Event<'a> {
     }
 
     /// The order of events in a record: time, then rank of kind, then identity, so that it never depends on input order.
+    /// An attempt that ended a recipient comes after one that did not, so that a deferral and a delivery of one second never change places.
     pub fn order(&self) -> (i64, u8, u64) {
-        (self.head.time, self.head.kind.rank(), self.identity())
+        let ends = self.head.kind == Kind::Attempt && self.head.action.is_some_and(|a| a != Action::Delayed);
+        (self.head.time, self.head.kind.rank() + u8::from(ends), self.identity())
     }
 }
 

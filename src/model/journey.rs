@@ -105,19 +105,16 @@ pub fn trace<L: Lookup>(lookup: &L, id: &str) -> Result<Vec<Journey>, L::Error> 
     };
     let hands = |r: &Record| r.recipients.iter().any(|p| p.remote_queue_id.as_deref() == Some(id));
     let mut seeds: Vec<Record> = found.iter().filter(|r| r.role == Role::Hop && names(r)).cloned().collect();
-    if seeds.is_empty() {
-        // Only the host before, or a witness, knows the id.
+    let witnesses: Vec<Record> = found.iter().filter(|r| r.role == Role::Witness && names(r)).cloned().collect();
+    if seeds.is_empty() && witnesses.is_empty() {
+        // Only the host before knows the id.
         seeds = found.iter().filter(|r| r.role == Role::Hop && hands(r)).cloned().collect();
     }
-    if seeds.is_empty() {
-        for w in found.iter().filter(|r| r.role == Role::Witness) {
-            for id in [&w.message_id, &w.orig_queue_id].into_iter().flatten() {
-                seeds.extend(lookup.by_id(id)?.into_iter().filter(|r| r.role == Role::Hop));
-            }
-        }
+    for id in witnesses.iter().flat_map(|w| [&w.message_id, &w.orig_queue_id]).flatten() {
+        seeds.extend(lookup.by_id(id)?.into_iter().filter(|r| r.role == Role::Hop));
     }
-    let seed_keys: FxHashSet<String> = seeds.iter().map(|r| r.key.clone()).collect();
-    pool.grow(lookup, seeds)?;
+    let seed_keys: FxHashSet<String> = seeds.iter().chain(&witnesses).map(|r| r.key.clone()).collect();
+    pool.grow(lookup, seeds, witnesses)?;
     pool.join();
     Ok(pool.journeys(&seed_keys))
 }
@@ -135,8 +132,10 @@ struct Pool {
 
 impl Pool {
     /// Fetches all that may belong: along hand-overs both ways, and by Message-ID.
-    fn grow<L: Lookup>(&mut self, lookup: &L, seeds: Vec<Record>) -> Result<(), L::Error> {
+    fn grow<L: Lookup>(&mut self, lookup: &L, seeds: Vec<Record>, witnesses: Vec<Record>) -> Result<(), L::Error> {
         let mut asked = FxHashSet::default();
+        self.at.extend(witnesses.iter().map(|w| (w.key.clone(), usize::MAX)));
+        self.witnesses = witnesses;
         let mut todo = seeds;
         while let Some(record) = todo.pop() {
             if self.at.contains_key(&record.key) {
@@ -166,11 +165,23 @@ impl Pool {
                 }
             }
         }
+        self.promote();
         let mut order: Vec<Record> = std::mem::take(&mut self.hops);
         order.sort_by(|a, b| (a.arrival_date.micros, &a.key).cmp(&(b.arrival_date.micros, &b.key)));
         self.witnesses.sort_by(|a, b| (a.arrival_date.micros, &a.key).cmp(&(b.arrival_date.micros, &b.key)));
         self.hops = order;
         Ok(())
+    }
+
+    /// A delivery agent that speaks of a mail no MTA's record here tells of (mail came to it directly, or the
+    /// MTA's log is missing) stands for the hop.
+    fn promote(&mut self) {
+        let speaks = |w: &Record| w.orig_queue_id.is_none() && w.recipients.iter().any(|x| x.last_attempt_date.is_some());
+        let joined = |w: &Record| self.hops.iter().any(|r| r.recipients.iter().any(|p| self.witness_of(r, p).any(|x| x.key == w.key)));
+        let alone: Vec<String> = self.witnesses.iter().filter(|w| speaks(w) && !joined(w)).map(|w| w.key.clone()).collect();
+        let (hops, rest) = std::mem::take(&mut self.witnesses).into_iter().partition(|w: &Record| alone.contains(&w.key));
+        self.witnesses = rest;
+        self.hops.extend(hops);
     }
 
     /// Whether a record has to do with one that is here already: a hand-over either way, or the same Message-ID.
@@ -271,7 +282,8 @@ impl Pool {
                 && near
                 && same_host(&w.reporting_mta, &c.reporting_mta)
         };
-        let by_sieve = p.recipients.iter().any(|x| self.witness_of(p, x).any(|w| w.recipients.iter().any(|y| redirected(w, y))));
+        let told = |x| self.witness_of(p, x).any(|w| w.recipients.iter().any(|y| redirected(w, y)));
+        let by_sieve = p.recipients.iter().any(|x| redirected(p, x) || told(x));
         let by_hand = p.recipients.iter().enumerate().any(|(n, x)| {
             let open = x.action == Action::Relayed && !self.next.contains_key(&(from, n)) && has_recipient(c, x);
             let when = x.last_attempt_date.unwrap_or(p.last_event_date).micros;
@@ -292,7 +304,9 @@ impl Pool {
             // A delivery agent behind a pipe logs no id of the MTA's.
             let mail = p.remote_queue_id.is_none() && p.action == Action::Delivered && w.message_id.is_some() && w.message_id == r.message_id;
             let who = |x: &Recipient| same_address(&x.final_recipient, &p.final_recipient) || same_address(&x.final_recipient, &p.original_recipient);
-            host && near && (filter || ((session || mail) && w.recipients.iter().any(who)))
+            // A session's id is its recipient's own; the mailbox behind an address may have another name (sub-addressing).
+            let named = w.recipients.iter().any(who) || (session && w.recipients.len() == 1);
+            host && near && (filter || ((session || mail) && named))
         })
     }
 
@@ -408,7 +422,7 @@ impl Pool {
         };
         let before = out.len();
         if let Some(to) = child {
-            for m in self.matching(to, &p, at) {
+            for m in self.matching(to, &p) {
                 self.follow(to, m, way, out);
             }
         }
@@ -437,13 +451,12 @@ impl Pool {
     }
 
     /// Which recipients of the next record are `p`: those it was made from, else those it became, else the only one.
-    fn matching(&self, to: usize, p: &Recipient, from: usize) -> Vec<usize> {
+    fn matching(&self, to: usize, p: &Recipient) -> Vec<usize> {
         let Some(c) = self.hops.get(to) else { return vec![] };
         let which = |f: &dyn Fn(&Recipient) -> bool| -> Vec<usize> {
             c.recipients.iter().enumerate().filter(|(_, q)| f(q)).map(|(i, _)| i).collect()
         };
-        let wanted = p.redirected_to.as_deref().filter(|_| !self.next.contains_key(&(from, 0)) || p.disposition.as_deref() == Some("redirected"));
-        if let Some(to) = wanted {
+        if let Some(to) = p.redirected_to.as_deref() {
             let hit = which(&|q| same_address(&q.original_recipient, to) || same_address(&q.final_recipient, to));
             if !hit.is_empty() {
                 return hit;
@@ -460,7 +473,9 @@ impl Pool {
                 return hit;
             }
         }
-        if c.recipients.len() == 1 { vec![0] } else { vec![] }
+        // An alias with an owner is forwarded under the owner's name, and its members no longer name it.
+        let forward = p.remote_mta.is_none() && p.remote_ip.is_none() && p.remote_queue_id.is_some();
+        if c.recipients.len() == 1 || forward { (0..c.recipients.len()).collect() } else { vec![] }
     }
 
     /// The record under which a Sieve redirect went on.
@@ -479,10 +494,14 @@ impl Pool {
         if !matches!(p.action, Action::Delivered | Action::Relayed) {
             return (p, false);
         }
+        if p.action == Action::Relayed && p.redirected_to.is_some() {
+            return (p, true);
+        }
         let original = p.clone();
         for w in self.witness_of(r, &original) {
             let who = |x: &&Recipient| same_address(&x.final_recipient, &original.final_recipient) || same_address(&x.final_recipient, &original.original_recipient);
-            let Some(x) = w.recipients.iter().find(who) else { continue };
+            let only = w.recipients.first().filter(|_| w.recipients.len() == 1 && w.queue_id == original.remote_queue_id);
+            let Some(x) = w.recipients.iter().find(who).or(only) else { continue };
             p.disposition = x.disposition.clone().or(p.disposition);
             p.redirected_to = x.redirected_to.clone().or(p.redirected_to);
             let redirect = x.action == Action::Relayed && x.redirected_to.is_some();

@@ -40,7 +40,7 @@ struct Plan {
 }
 
 /// Place of a candidate in the order asked for; smaller comes first.
-type Place2 = (i64, DocAddress);
+type Rank = (i64, DocAddress);
 
 fn plan(f: &schema::Fields, q: &Query) -> Plan {
     let mut clauses = Vec::new();
@@ -221,9 +221,9 @@ impl Plan {
     }
 
     /// The first `most` candidates behind `after`, in order, and how many candidates there are in all.
-    fn candidates(&self, searcher: &Searcher, sort: Sort, after: Option<Place2>, most: usize) -> tantivy::Result<(Vec<Place2>, u64)> {
-        let mut heap: BinaryHeap<Place2> = BinaryHeap::new();
-        let mut all: Vec<Place2> = Vec::new();
+    fn candidates(&self, searcher: &Searcher, sort: Sort, after: Option<Rank>, most: usize) -> tantivy::Result<(Vec<Rank>, u64)> {
+        let mut heap: BinaryHeap<Rank> = BinaryHeap::new();
+        let mut all: Vec<Rank> = Vec::new();
         let mut total = 0;
         for (ord, segment) in searcher.segment_readers().iter().enumerate() {
             self.run(segment, &mut |first, doc| {
@@ -305,8 +305,8 @@ impl Store {
     }
 
     /// Fetches candidates and tests each; those that do not meet the query are `None`.
-    fn test(&self, searcher: &Searcher, q: &Query, step: &[Place2]) -> Result<Vec<Option<(StoredRecord, Record)>>> {
-        let one = |&(_, at): &Place2| -> Result<Option<(StoredRecord, Record)>> {
+    fn test(&self, searcher: &Searcher, q: &Query, step: &[Rank]) -> Result<Vec<Option<(StoredRecord, Record)>>> {
+        let one = |&(_, at): &Rank| -> Result<Option<(StoredRecord, Record)>> {
             let stored = self.fetch(searcher, at)?;
             let record = stored.derive();
             Ok(q.matches(&record).then_some((stored, record)))

@@ -83,6 +83,9 @@ impl Writer {
             .build();
         let writer: IndexWriter = index.writer_with_options(options).map_err(|e| engine_error(dir, "open writer", e))?;
         writer.set_merge_policy(Box::new(NoMergePolicy));
+        // An interrupted commit leaves files that belong to nothing. They must go: the same batch applied again would
+        // want to write a deletion file of the very same name (it is made of segment and operation number) and fail for ever.
+        writer.garbage_collect_files().wait().map_err(|e| engine_error(dir, "remove files of an interrupted commit", e))?;
         Ok(Writer { dir: dir.into(), fields, open: Some(Open { writer, index, latch }), known: None, _lock: lock })
     }
 
