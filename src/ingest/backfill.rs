@@ -11,6 +11,7 @@ use crate::config::Site;
 use crate::ledger::Ledger;
 use crate::parse::Parsers;
 use crate::resolve::clock::{Anchor, Clock};
+use crate::resolve::order::Order;
 use crate::source::{Block, BlockOptions, Blocks, FileState, Known, Limits, Recall, Series, SourceError, SourceFile, discover, open};
 use crate::store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
@@ -115,6 +116,8 @@ struct Run<'a, 'p> {
     ledger: Ledger,
     /// File states that wait for the next commit.
     sources: Vec<(String, String)>,
+    /// Of the series being read.
+    order: Order,
     summary: Summary,
     progress: &'p dyn Progress,
     done: u64,
@@ -136,6 +139,7 @@ pub fn backfill(store: &Store, options: &Options, progress: &dyn Progress) -> Re
         known: Known::new(known),
         ledger: Ledger::default(),
         sources: Vec::new(),
+        order: Order::default(),
         summary: Summary::default(),
         progress,
         done: 0,
@@ -178,6 +182,7 @@ impl Run<'_, '_> {
     /// A series is one stream of lines: its clock goes on from file to file.
     fn series(&mut self, series: &Series) -> Result<(), StoreError> {
         let mut clock: Option<i64> = None;
+        self.order = Order::default();
         for file in &series.files {
             if self.stopped() {
                 break;
@@ -228,7 +233,8 @@ impl Run<'_, '_> {
         let parsers = Arc::clone(&self.options.parsers);
         let start = blocks.consumed();
         let mut ledger = std::mem::take(&mut self.ledger);
-        let mut fold = Fold::new(&mut ledger, &parsers, self.options.site, clock, self.options.host.clone());
+        let order = std::mem::take(&mut self.order);
+        let mut fold = Fold::new(&mut ledger, &parsers, self.options.site, clock, order, self.options.host.clone());
         let mut file = OneFile { before, counts: Counts::default(), failed: None };
         let mut last: Option<(Block, Vec<Chunk>)> = None;
         let mut outcome = Ok(());
@@ -273,7 +279,7 @@ impl Run<'_, '_> {
         let position = fold.clock().position();
         self.tally(&mut file, &fold, &blocks, start, recalled.as_ref());
         let hostless = fold.hostless > 0;
-        drop(fold);
+        self.order = fold.into_order();
         self.ledger = ledger;
         if hostless {
             self.summary.hostless.push(blocks.path().to_path_buf());

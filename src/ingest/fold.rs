@@ -9,7 +9,7 @@ use crate::model::record::Role;
 use crate::model::time::SECOND;
 use crate::parse::{Matcher, Parsers, frame};
 use crate::resolve::clock::{Clock, Zone};
-use crate::resolve::order::{Fragments, Ordinals};
+use crate::resolve::order::Order;
 use rustc_hash::FxHashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,8 +26,7 @@ pub struct Fold<'a> {
     parsers: Arc<Parsers>,
     site: &'a Site,
     clock: Clock,
-    ordinals: Ordinals,
-    fragments: Fragments,
+    order: Order,
     matcher: Matcher,
     /// Host of lines that name none.
     host: String,
@@ -46,14 +45,13 @@ pub struct Fold<'a> {
 
 impl<'a> Fold<'a> {
     /// Starts on a source. `host` is whose lines they are where they name none.
-    pub fn new(ledger: &'a mut Ledger, parsers: &Arc<Parsers>, site: &'a Site, clock: Clock, host: String) -> Self {
+    pub fn new(ledger: &'a mut Ledger, parsers: &Arc<Parsers>, site: &'a Site, clock: Clock, order: Order, host: String) -> Self {
         Fold {
             ledger,
             parsers: Arc::clone(parsers),
             site,
             clock,
-            ordinals: Ordinals::default(),
-            fragments: Fragments::default(),
+            order,
             matcher: Matcher::new(Arc::clone(parsers)),
             host,
             hosts: FxHashMap::default(),
@@ -64,6 +62,11 @@ impl<'a> Fold<'a> {
             span: None,
             counts: Counts::default(),
         }
+    }
+
+    /// What the next file of the same series goes on with.
+    pub fn into_order(self) -> Order {
+        self.order
     }
 
     /// Where the clock stands, for the next reading of the same source.
@@ -87,7 +90,7 @@ impl<'a> Fold<'a> {
     fn fragment(&mut self, line: &[u8], message: usize, fragment: Fragment, warm: bool) {
         let Some(f) = frame::parse(line) else { return };
         let who = [f.host, b"/", f.program, b"/", f.pid].concat();
-        let Some(whole) = self.fragments.push(who, fragment, line, message) else { return };
+        let Some(whole) = self.order.fragments.push(who, fragment, line, message) else { return };
         let mut chunk = Chunk::default();
         take_line(&mut self.matcher, &mut chunk, &mut Vec::new(), &whole, 0);
         if !warm {
@@ -131,7 +134,7 @@ impl<'a> Fold<'a> {
             (spans, line)
         };
         for _ in 0..e.times.min(MAX_TIMES) {
-            let ordinal = self.ordinals.next(e.identity ^ slot_hash(origin, queue_id));
+            let ordinal = self.order.ordinals.next(e.identity ^ slot_hash(origin, queue_id));
             if warm {
                 continue;
             }

@@ -4,6 +4,15 @@
 use crate::model::line::Fragment;
 use rustc_hash::FxHashMap;
 
+/// What one series of lines was seen to say, as far as later lines need it. It goes on from a file to its rotated successor.
+#[derive(Debug, Default)]
+pub struct Order {
+    /// Equal events of one second.
+    pub ordinals: Ordinals,
+    /// Entries in the making.
+    pub fragments: Fragments,
+}
+
 /// Counts equal events of one second in one source (R1): two equal rejects are two, the copy of a log is none.
 ///
 /// Remembers the latest [`Ordinals::KEEP`] to twice as many distinct events; equal lines of one second lie close together.
