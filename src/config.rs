@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn hosts_have_aliases_and_zones() {
-        let c = Config::parse("[hosts.\"MX1.example\"]\naliases = [\"mx1\", \"192.0.2.1\"]\ntimezone = \"+02:00\"\n", Zone::Fixed(0)).unwrap();
+        let c =
+            Config::parse("[hosts.\"MX1.example\"]\naliases = [\"mx1\", \"192.0.2.1\"]\ntimezone = \"+02:00\"\n", Zone::Fixed(0)).unwrap();
         assert_eq!(c.site.host_name("MX1"), "mx1.example");
         assert_eq!(c.site.host_name("mx2"), "mx2");
         assert_eq!(c.site.zone_of("mx1.example"), Zone::Fixed(7200));

@@ -86,7 +86,11 @@ fn report(done: &Summary, seconds: f64, assumed_host: Option<&str>) {
     if c.no_frame > 0 {
         line("no stamp", format!("{} lines", c.no_frame));
     }
-    for (n, what) in [(done.oversized, "lines too long, cut"), (done.undated, "lines whose stamp is no date"), (done.overfull, "events beyond the bound of one message")] {
+    for (n, what) in [
+        (done.oversized, "lines too long, cut"),
+        (done.undated, "lines whose stamp is no date"),
+        (done.overfull, "events beyond the bound of one message"),
+    ] {
         if n > 0 {
             line("skipped", format!("{n} {what}"));
         }
@@ -94,7 +98,10 @@ fn report(done: &Summary, seconds: f64, assumed_host: Option<&str>) {
     anstream::eprint!("{}", clean_lines(&out));
     if let (Some(host), false) = (assumed_host, done.hostless.is_empty()) {
         for path in &done.hostless {
-            anstream::eprintln!("msgtrk: {}: its lines name no host; kept as lines of `{host}` (--host NAME says better)", clean(&path.display().to_string()));
+            anstream::eprintln!(
+                "msgtrk: {}: its lines name no host; kept as lines of `{host}` (--host NAME says better)",
+                clean(&path.display().to_string())
+            );
         }
     }
     if done.interrupted {
@@ -102,7 +109,9 @@ fn report(done: &Summary, seconds: f64, assumed_host: Option<&str>) {
     } else if c.lines == 0 && done.unchanged > 0 && done.problems.is_empty() {
         anstream::eprintln!("msgtrk: nothing new: all of it was read before");
     } else if c.lines > 0 && c.events == 0 {
-        anstream::eprintln!("msgtrk: no line spoke of a message: are these mail logs? (`msgtrk parsers list` names the programs that are known)");
+        anstream::eprintln!(
+            "msgtrk: no line spoke of a message: are these mail logs? (`msgtrk parsers list` names the programs that are known)"
+        );
     }
 }
 

@@ -32,7 +32,14 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     let stop = AtomicBool::new(false);
     let logs: Vec<PathBuf> = ["postfix", "exim", "dovecot"].iter().map(|n| a.samples.join(n)).filter(|p| p.is_dir()).collect();
     let options = Options {
-        paths: logs, host: "store".into(), year: None, site: &cx.site, parsers: cx.load_parsers()?, budget: BUDGET, now: cx.now / 1_000_000, stop: &stop,
+        paths: logs,
+        host: "store".into(),
+        year: Some(2026),
+        site: &cx.site,
+        parsers: cx.load_parsers()?,
+        budget: BUDGET,
+        now: cx.now / 1_000_000,
+        stop: &stop,
     };
     let done = backfill(&store, &options, &progress::Bar::new(false)).with_context(|| dir.display().to_string())?;
     store.reload()?;
@@ -40,7 +47,7 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     anstream::println!("{} lines read into {index}: {} records\n", done.counts.lines, store.stats()?.hops);
     let failed = Query { action: Some(Action::Failed), sort: Sort::Newest, limit: Some(8), ..Query::default() };
     anstream::println!("$ msgtrk --index {index} search --action failed --limit 8");
-    anstream::print!("{}", super::search::table(cx, &store.find(&failed)?.records));
+    anstream::print!("{}", super::search::table(cx, &failed, &store.find(&failed)?.records));
     let Some(id) = example(&store)? else {
         bail!("{}: no message over several hosts in these logs", a.samples.display());
     };

@@ -38,16 +38,16 @@ struct Cli {
 #[derive(Args, Clone)]
 struct Global {
     /// Folder of the index
-    #[arg(long, global = true, env = "MSGTRK_INDEX", value_name = "DIR")]
+    #[arg(long, global = true, env = "MSGTRK_INDEX", hide_env_values = true, value_name = "DIR", help_heading = "For all commands")]
     index: Option<PathBuf>,
     /// Config file: names and zones of hosts, parser files
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "For all commands")]
     config: Option<PathBuf>,
     /// Folder of parser files that are read after the built-in ones
-    #[arg(long = "parsers", global = true, value_name = "DIR")]
+    #[arg(long = "parsers", global = true, value_name = "DIR", help_heading = "For all commands")]
     parser_files: Option<PathBuf>,
     /// Zone of log stamps that name none, and of times shown; HOST=ZONE for one host's logs [default: this machine's]
-    #[arg(long, global = true, value_name = "[HOST=]ZONE")]
+    #[arg(long, global = true, value_name = "[HOST=]ZONE", help_heading = "For all commands")]
     timezone: Vec<String>,
 }
 
@@ -56,7 +56,7 @@ enum Command {
     /// Read logs of the past into the index: files, folders, compressed or not
     Backfill(backfill::Arguments),
     /// List the records that meet filters
-    Search(search::Arguments),
+    Search(Box<search::Arguments>),
     /// Show one message's way over all hosts, and how it ended for each recipient
     Trace(trace::Arguments),
     /// List what is still queued, by domain and reason, oldest first

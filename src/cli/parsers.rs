@@ -59,14 +59,25 @@ fn check(out: &mut impl Write, dir: Option<&PathBuf>) -> anyhow::Result<ExitCode
 }
 
 fn list(out: &mut impl Write, parsers: &Parsers) -> anyhow::Result<ExitCode> {
-    let mut table = Table::new(&["NAME", "READS", "VERSIONS", "PATTERNS", "SAMPLES", "CHECKED AGAINST", "PROGRAMS", "FROM"]);
+    let heads = ["NAME", "VERSIONS", "PATTERNS", "SAMPLES", "CHECKED AGAINST", "PROGRAMS", "READS", "FROM"];
+    let mut table = Table::new(&heads).whole(&[0, 1, 2, 3]);
     for f in &parsers.files {
         let p = Style::new();
-        let checked = if f.checked == "real" { "real logs".to_string() } else { format!("documentation: {}", f.source.as_deref().unwrap_or_default()) };
+        let checked = if f.checked == "real" {
+            "real logs".to_string()
+        } else {
+            format!("documentation: {}", f.source.as_deref().unwrap_or_default())
+        };
         let programs = if f.instances { format!("{}/*", f.programs.join(", ")) } else { f.programs.join(", ") };
         table.row(vec![
-            (f.name.clone(), p), (f.description.clone(), p), (f.versions.clone(), p), (f.patterns.len().to_string(), p),
-            (f.samples.len().to_string(), p), (checked, p), (programs, p), (f.origin.clone(), dim()),
+            (f.name.clone(), p),
+            (f.versions.clone(), p),
+            (f.patterns.len().to_string(), p),
+            (f.samples.len().to_string(), p),
+            (checked, p),
+            (programs, p),
+            (f.description.clone(), p),
+            (f.origin.clone(), dim()),
         ]);
     }
     write!(out, "{}", table.render(columns()))?;

@@ -125,9 +125,9 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
             out.write_all(b"\n")?;
         }
     } else if a.csv {
-        write_csv(&mut out, &found.records)?;
+        write_csv(&mut out, &query, &found.records)?;
     } else if !found.records.is_empty() {
-        show(cx, &mut out, &found.records, a.lines)?;
+        show(cx, &mut out, &query, &found.records, a.lines)?;
     }
     out.flush()?;
     if found.records.is_empty() {
@@ -138,13 +138,15 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     match found.total {
         Total::Exact(n) if n > shown => anstream::eprintln!("{shown} of {n} records; --limit shows more"),
         Total::AtLeast(n) if n > shown => anstream::eprintln!("{shown} of at least {n} records; --limit shows more"),
-        Total::AtLeast(_) if Some(found.records.len()) == query.limit => anstream::eprintln!("{shown} records, there may be more; --limit shows more"),
+        Total::AtLeast(_) if Some(found.records.len()) == query.limit => {
+            anstream::eprintln!("{shown} records, there may be more; --limit shows more")
+        }
         _ => {}
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(cx: &Context, out: &mut impl Write, records: &[Record], lines: bool) -> std::io::Result<()> {
+fn show(cx: &Context, out: &mut impl Write, query: &Query, records: &[Record], lines: bool) -> std::io::Result<()> {
     if lines {
         for r in records {
             writeln!(out, "{}", text::paint(text::bold(), &clean(&r.key)))?;
@@ -154,17 +156,25 @@ fn show(cx: &Context, out: &mut impl Write, records: &[Record], lines: bool) -> 
         }
         return Ok(());
     }
-    write!(out, "{}", table(cx, records))
+    write!(out, "{}", table(cx, query, records))
 }
 
-/// Records as a table, a row a recipient.
-pub fn table(cx: &Context, records: &[Record]) -> String {
-    let mut table = Table::new(&["ARRIVED", "HOST", "QUEUE ID", "FROM", "TO", "ACTION", "STATUS", "REPLY"]);
+/// Records as a table, a row a recipient that is asked for.
+pub fn table(cx: &Context, query: &Query, records: &[Record]) -> String {
+    // A narrow terminal has no room for the replies, nor for the year.
+    let narrow = columns().is_some_and(|c| c < 110);
+    let heads = ["ARRIVED", "HOST", "QUEUE ID", "FROM", "TO", "ACTION", "STATUS", "REPLY"];
+    let shown = if narrow { heads.len() - 1 } else { heads.len() };
+    let mut table = Table::new(heads.get(..shown).unwrap_or(&heads)).whole(&[0, 2, 5, 6]);
     let plain = Style::new();
+    let arrived = |r: &Record| {
+        let full = text::moment(cx.zone, r.arrival_date.micros, false);
+        if narrow { full.get(5..).map(str::to_string).unwrap_or(full) } else { full }
+    };
     for r in records {
         let first = |to: String, action: String, style, status: String, reply: String| {
-            vec![
-                (text::moment(cx.zone, r.arrival_date.micros, false), dim()),
+            let mut cells = vec![
+                (arrived(r), dim()),
                 (r.reporting_mta.clone(), plain),
                 (r.queue_id.clone().unwrap_or_else(|| "(rejected)".into()), plain),
                 (r.envelope_from.as_deref().map_or("?".into(), |f| if f.is_empty() { "<>".into() } else { f.to_string() }), plain),
@@ -172,14 +182,20 @@ pub fn table(cx: &Context, records: &[Record]) -> String {
                 (action, style),
                 (status, plain),
                 (reply, dim()),
-            ]
+            ];
+            cells.truncate(shown);
+            cells
         };
         if r.recipients.is_empty() {
             let state = if r.closed { "closed" } else { "queued" };
             table.row(first(String::new(), state.into(), plain, String::new(), r.remark.clone().unwrap_or_default()));
         }
-        for p in &r.recipients {
-            let to = if p.original_recipient.eq_ignore_ascii_case(&p.final_recipient) { p.final_recipient.clone() } else { format!("{} ({})", p.final_recipient, p.original_recipient) };
+        for p in r.recipients.iter().filter(|p| query.is_about(p)) {
+            let to = if p.original_recipient.eq_ignore_ascii_case(&p.final_recipient) {
+                p.final_recipient.clone()
+            } else {
+                format!("{} ({})", p.final_recipient, p.original_recipient)
+            };
             let reply = p.diagnostic.clone().unwrap_or_default();
             table.row(first(to, word(p.action, p.disposition.as_deref()), action_style(p.action), p.status.clone(), reply));
         }
@@ -196,25 +212,61 @@ pub fn word(action: Action, disposition: Option<&str>) -> String {
     }
 }
 
-fn write_csv(out: &mut impl Write, records: &[Record]) -> anyhow::Result<()> {
+fn write_csv(out: &mut impl Write, query: &Query, records: &[Record]) -> anyhow::Result<()> {
     let mut w = csv::Writer::from_writer(out);
     w.write_record([
-        "arrival_date", "reporting_mta", "mta", "queue_id", "message_id", "envelope_from", "client_name", "client_ip", "size",
-        "original_recipient", "final_recipient", "action", "status", "remote_mta", "remote_ip", "remote_queue_id", "last_attempt_date", "diagnostic",
+        "arrival_date",
+        "reporting_mta",
+        "mta",
+        "queue_id",
+        "message_id",
+        "envelope_from",
+        "client_name",
+        "client_ip",
+        "size",
+        "original_recipient",
+        "final_recipient",
+        "action",
+        "status",
+        "remote_mta",
+        "remote_ip",
+        "remote_queue_id",
+        "last_attempt_date",
+        "diagnostic",
     ])?;
     for r in records {
         let o = |v: &Option<String>| clean(v.as_deref().unwrap_or_default());
         let head = [
-            r.arrival_date.rfc3339(), r.reporting_mta.clone(), r.mta.clone(), o(&r.queue_id), o(&r.message_id), o(&r.envelope_from),
-            o(&r.client.name), o(&r.client.ip), r.size.map(|s| s.to_string()).unwrap_or_default(),
+            r.arrival_date.rfc3339(),
+            r.reporting_mta.clone(),
+            r.mta.clone(),
+            o(&r.queue_id),
+            o(&r.message_id),
+            o(&r.envelope_from),
+            o(&r.client.name),
+            o(&r.client.ip),
+            r.size.map(|s| s.to_string()).unwrap_or_default(),
         ];
         let rows: Vec<[String; 9]> = if r.recipients.is_empty() {
             vec![Default::default()]
         } else {
-            r.recipients.iter().map(|p| [
-                clean(&p.original_recipient), clean(&p.final_recipient), p.action.as_str().into(), p.status.clone(), o(&p.remote_mta),
-                o(&p.remote_ip), o(&p.remote_queue_id), p.last_attempt_date.map(|d| d.rfc3339()).unwrap_or_default(), o(&p.diagnostic),
-            ]).collect()
+            r.recipients
+                .iter()
+                .filter(|p| query.is_about(p))
+                .map(|p| {
+                    [
+                        clean(&p.original_recipient),
+                        clean(&p.final_recipient),
+                        p.action.as_str().into(),
+                        p.status.clone(),
+                        o(&p.remote_mta),
+                        o(&p.remote_ip),
+                        o(&p.remote_queue_id),
+                        p.last_attempt_date.map(|d| d.rfc3339()).unwrap_or_default(),
+                        o(&p.diagnostic),
+                    ]
+                })
+                .collect()
         };
         for row in rows {
             w.write_record(head.iter().chain(&row).map(|c| guarded(c)))?;

@@ -67,7 +67,7 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
             writeln!(out, "{}", serde_json::to_string(g)?)?;
         }
     } else if !groups.is_empty() {
-        let mut table = Table::new(&["WAITING", "DOMAIN", "RECIPIENTS", "FIRST QUEUE ID", "REASON"]);
+        let mut table = Table::new(&["WAITING", "DOMAIN", "RECIPIENTS", "FIRST QUEUE ID", "REASON"]).whole(&[0, 2, 3]);
         let newest = store.stats()?.last.unwrap_or(cx.now);
         for g in &groups {
             table.row(vec![
@@ -93,7 +93,8 @@ fn reason(diagnostic: &str, recipient: &str) -> String {
     let text = diagnostic.replace(recipient, "...");
     let mut out = String::new();
     for word in text.split(' ') {
-        let id = word.len() >= 10 && word.bytes().any(|b| b.is_ascii_digit()) && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let id =
+            word.len() >= 10 && word.bytes().any(|b| b.is_ascii_digit()) && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         out.push_str(if id { "..." } else { word });
         out.push(' ');
     }

@@ -114,13 +114,20 @@ pub fn fit(text: &str, width: usize) -> String {
 #[derive(Default)]
 pub struct Table {
     head: Vec<&'static str>,
+    whole: Vec<usize>,
     rows: Vec<Vec<(String, Style)>>,
 }
 
 impl Table {
     /// A table with these column heads.
     pub fn new(head: &[&'static str]) -> Self {
-        Table { head: head.to_vec(), rows: vec![] }
+        Table { head: head.to_vec(), whole: vec![], rows: vec![] }
+    }
+
+    /// Columns (by number) that are cut only when all others are as narrow as can be.
+    pub fn whole(mut self, columns: &[usize]) -> Self {
+        self.whole = columns.to_vec();
+        self
     }
 
     /// Adds a row; as many cells as heads.
@@ -138,10 +145,14 @@ impl Table {
         }
         if let Some(columns) = columns {
             let gaps = 2 * widths.len().saturating_sub(1);
-            while widths.iter().sum::<usize>() + gaps > columns {
-                match widths.iter_mut().max() {
-                    Some(w) if *w > 6 => *w -= 1,
-                    _ => break,
+            let over = |w: &[usize]| w.iter().sum::<usize>() + gaps > columns;
+            for (least, all) in [(10, false), (6, true)] {
+                while over(&widths) {
+                    let free = |i: &usize| all || !self.whole.contains(i);
+                    match widths.iter_mut().enumerate().filter(|(i, w)| free(i) && **w > least).max_by_key(|(_, w)| **w) {
+                        Some((_, w)) => *w -= 1,
+                        None => break,
+                    }
                 }
             }
         }

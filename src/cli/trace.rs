@@ -125,7 +125,8 @@ fn node(cx: &Context, j: &Journey, r: &Record, by: Option<By>, lead: &str, below
         let _ = write!(title, "  {}", paint(dim(), "(joined by Message-ID)"));
     }
     let _ = writeln!(out, "{title}");
-    let children: Vec<_> = j.edges.iter().filter(|e| e.from == r.key).filter_map(|e| Some((e, j.records.iter().find(|c| c.key == e.to)?))).collect();
+    let children: Vec<_> =
+        j.edges.iter().filter(|e| e.from == r.key).filter_map(|e| Some((e, j.records.iter().find(|c| c.key == e.to)?))).collect();
     let bar = if children.is_empty() { "    " } else { "│   " };
     for p in &r.recipients {
         let _ = writeln!(out, "{below}{bar}{}", attempt(p));
@@ -201,7 +202,8 @@ fn ending(cx: &Context, e: &Ending, out: &mut String) {
     };
     let date = p.last_attempt_date.map(|d| format!(", {}", text::moment(cx.zone, d.micros, false))).unwrap_or_default();
     let state = word(p.action, p.disposition.as_deref());
-    let folder = p.disposition.as_deref().and_then(|d| d.strip_prefix("folder:")).map(|f| format!(" to folder {}", clean(f))).unwrap_or_default();
+    let folder =
+        p.disposition.as_deref().and_then(|d| d.strip_prefix("folder:")).map(|f| format!(" to folder {}", clean(f))).unwrap_or_default();
     let to = match (&p.remote_mta, p.action) {
         (Some(m), Action::Relayed) => format!(" to {}", clean(m)),
         _ => String::new(),
@@ -210,5 +212,12 @@ fn ending(cx: &Context, e: &Ending, out: &mut String) {
         Action::Failed | Action::Delayed => p.diagnostic.as_deref().map(|d| format!("  {}", paint(dim(), &clean(d)))).unwrap_or_default(),
         _ => String::new(),
     };
-    let _ = writeln!(out, "{}  {} {}{folder}{to} at {}{date}{why}", paint(bold(), &who), paint(action_style(p.action), &state), p.status, clean(&e.at));
+    let _ = writeln!(
+        out,
+        "{}  {} {}{folder}{to} at {}{date}{why}",
+        paint(bold(), &who),
+        paint(action_style(p.action), &state),
+        p.status,
+        clean(&e.at)
+    );
 }

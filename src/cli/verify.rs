@@ -19,6 +19,12 @@ pub fn run(cx: &Context, _: &Arguments) -> anyhow::Result<ExitCode> {
     for problem in &report.problems {
         writeln!(out, "wrong: {}", clean(problem))?;
     }
-    writeln!(out, "{} files, {} records: {}", report.files, report.records, if report.is_ok() { "all is well" } else { "rebuild it with `msgtrk backfill` into a new folder" })?;
+    writeln!(
+        out,
+        "{} files, {} records: {}",
+        report.files,
+        report.records,
+        if report.is_ok() { "all is well" } else { "rebuild it with `msgtrk backfill` into a new folder" }
+    )?;
     Ok(if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }

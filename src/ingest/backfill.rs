@@ -40,7 +40,7 @@ pub struct Options<'a> {
 }
 
 /// Bytes of events gathered before a commit, by default.
-pub const BUDGET: usize = 96 << 20;
+pub const BUDGET: usize = 64 << 20;
 
 /// Told how far a backfill is.
 pub trait Progress: Sync {
@@ -249,16 +249,25 @@ impl Run<'_, '_> {
             };
             let ended = block.is_none();
             let (parsed, _) = rayon::join(
-                || block.map(|b| { let chunks = parse_block(&parsers, &b.bytes); (b, chunks) }),
-                || if let Some((b, chunks)) = &last { fold_block(&mut fold, b, chunks) },
+                || {
+                    block.map(|b| {
+                        let chunks = parse_block(&parsers, &b.bytes);
+                        (b, chunks)
+                    })
+                },
+                || {
+                    if let Some((b, chunks)) = &last {
+                        fold_block(&mut fold, b, chunks)
+                    }
+                },
             );
             if let Some((b, _)) = std::mem::replace(&mut last, parsed) {
                 blocks.give_back(b.bytes);
             }
-            if let Some((b, chunks)) = &last {
-                if !b.warm {
-                    chunks.iter().for_each(|c| file.counts.add(&c.counts));
-                }
+            if let Some((b, chunks)) = &last
+                && !b.warm
+            {
+                chunks.iter().for_each(|c| file.counts.add(&c.counts));
             }
             self.progress.position(self.done + blocks.disk_position());
             if ended {

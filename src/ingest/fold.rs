@@ -19,6 +19,19 @@ const MAX_HOSTS: usize = 65_536;
 /// Times that one `message repeated N times` is believed.
 const MAX_TIMES: u32 = 100_000;
 
+/// Parser file, whether it is of rejects, instance as written, host.
+type OriginKey = (u16, bool, Box<[u8]>, Arc<str>);
+
+/// The origin of the line before: most lines are of the same host and program as the one before.
+struct Latest {
+    file: u16,
+    reject: bool,
+    host: Vec<u8>,
+    instance: Vec<u8>,
+    number: u32,
+    zone: Zone,
+}
+
 /// What a source is read with.
 pub struct Fold<'a> {
     /// The record table.
@@ -31,8 +44,8 @@ pub struct Fold<'a> {
     /// Host of lines that name none.
     host: String,
     hosts: FxHashMap<Box<[u8]>, (Arc<str>, Zone)>,
-    origins: FxHashMap<(u16, bool, Box<[u8]>, Arc<str>), u32>,
-    latest: Option<(u16, bool, Vec<u8>, Vec<u8>, u32, Zone)>,
+    origins: FxHashMap<OriginKey, u32>,
+    latest: Option<Latest>,
     /// Lines whose host was taken from `host`.
     pub hostless: u64,
     /// Lines whose stamp is no date.
@@ -152,10 +165,9 @@ impl<'a> Fold<'a> {
     /// The ledger's number for host, instance and parser file, and the host's zone.
     fn origin(&mut self, host: &[u8], instance: &[u8], e: &EventItem) -> (u32, Zone) {
         let reject = e.kind == Kind::Reject;
-        if let Some((file, r, h, i, number, zone)) = &self.latest {
-            if *file == e.file && *r == reject && h.as_slice() == host && i.as_slice() == instance {
-                return (*number, *zone);
-            }
+        let same = |l: &&Latest| l.file == e.file && l.reject == reject && l.host == host && l.instance == instance;
+        if let Some(l) = self.latest.as_ref().filter(same) {
+            return (l.number, l.zone);
         }
         let (name, zone) = self.host_named(host);
         let key = (e.file, reject, Box::from(instance), Arc::clone(&name));
@@ -171,7 +183,7 @@ impl<'a> Fold<'a> {
                 n
             }
         };
-        self.latest = Some((e.file, reject, host.to_vec(), instance.to_vec(), number, zone));
+        self.latest = Some(Latest { file: e.file, reject, host: host.to_vec(), instance: instance.to_vec(), number, zone });
         (number, zone)
     }
 

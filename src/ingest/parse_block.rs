@@ -174,10 +174,10 @@ fn parse_piece(matcher: &mut Matcher, block: &[u8], piece: Range<usize>) -> Chun
         if let Some(without) = line.strip_suffix(b"\r") {
             line = without;
         }
-        if !line.is_empty() {
-            if let Some((frame, times)) = take_line(matcher, &mut chunk, &mut scratch, line, start as u32) {
-                repeat(matcher, &mut chunk, &mut scratch, block, start, frame, times);
-            }
+        if !line.is_empty()
+            && let Some((frame, times)) = take_line(matcher, &mut chunk, &mut scratch, line, start as u32)
+        {
+            repeat(matcher, &mut chunk, &mut scratch, block, start, frame, times);
         }
         start += len + 1;
     }
@@ -186,7 +186,13 @@ fn parse_piece(matcher: &mut Matcher, block: &[u8], piece: Range<usize>) -> Chun
 
 /// Reads one line that stands at `base` of its block into `chunk`.
 /// Returns host and number of a `last message repeated N times`, which the caller has to look up.
-pub fn take_line<'a>(matcher: &mut Matcher, chunk: &mut Chunk, scratch: &mut Vec<u8>, line: &'a [u8], base: u32) -> Option<(Frame<'a>, u32)> {
+pub fn take_line<'a>(
+    matcher: &mut Matcher,
+    chunk: &mut Chunk,
+    scratch: &mut Vec<u8>,
+    line: &'a [u8],
+    base: u32,
+) -> Option<(Frame<'a>, u32)> {
     chunk.counts.lines += 1;
     let whole = base..base + line.len() as u32;
     match matcher.line(line) {

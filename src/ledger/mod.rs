@@ -141,17 +141,20 @@ impl Ledger {
         self.bytes = 0;
         let slots = std::mem::take(&mut self.slots);
         let origins = &self.origins;
-        slots.into_iter().filter_map(|(key, open)| {
-            let origin = origins.get(open.origin as usize)?;
-            let queue_id = String::from_utf8_lossy(key.get(4..)?).into_owned();
-            Some(Change {
-                slot: Slot { host: origin.host.clone(), instance: origin.instance.clone(), queue_id },
-                mta: origin.mta.clone(),
-                role: open.role,
-                reused: open.reused,
-                events: open.events,
+        slots
+            .into_iter()
+            .filter_map(|(key, open)| {
+                let origin = origins.get(open.origin as usize)?;
+                let queue_id = String::from_utf8_lossy(key.get(4..)?).into_owned();
+                Some(Change {
+                    slot: Slot { host: origin.host.clone(), instance: origin.instance.clone(), queue_id },
+                    mta: origin.mta.clone(),
+                    role: open.role,
+                    reused: open.reused,
+                    events: open.events,
+                })
             })
-        }).collect()
+            .collect()
     }
 }
 

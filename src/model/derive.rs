@@ -40,7 +40,11 @@ pub fn derive(stored: &StoredRecord) -> Record {
         take_scalars(&mut r, event);
         match event.head.kind {
             Kind::Attempt | Kind::Reject | Kind::Witness => people.attempt(event, stored.role),
-            Kind::Final => people.decision(event, &mut r),
+            Kind::Final => {
+                people.decision(event, &mut r);
+                // Refused or thrown away as a whole: it lies in no queue, though no line says that it left.
+                r.closed |= matches!(event.head.action, Some(Action::Failed | Action::Opaque));
+            }
             Kind::Notice => {
                 if let (Some(kind), Some(id)) = (event.text(Field::NoticeKind), event.text(Field::NoticeQueueId)) {
                     r.notices.push((kind, id));
@@ -139,7 +143,9 @@ impl People {
     /// Recipients of the envelope that no attempt spoke of yet get a line of their own: queued, never tried.
     fn untried(&mut self) {
         for name in std::mem::take(&mut self.named) {
-            let known = |p: &Recipient| super::journey::same_address(&p.original_recipient, &name) || super::journey::same_address(&p.final_recipient, &name);
+            let known = |p: &Recipient| {
+                super::journey::same_address(&p.original_recipient, &name) || super::journey::same_address(&p.final_recipient, &name)
+            };
             if !self.list.iter().any(known) {
                 self.entry(name.clone(), name);
             }
@@ -273,10 +279,10 @@ fn update(r: &mut Recipient, e: &Event) {
         r.status = e.text(Field::Status).unwrap_or_default();
     }
     let diagnostic = e.text(Field::Diagnostic).or_else(|| e.text(Field::Remark));
-    if r.status.is_empty() {
-        if let Some(found) = diagnostic.as_deref().and_then(enhanced_status) {
-            r.status = found;
-        }
+    if r.status.is_empty()
+        && let Some(found) = diagnostic.as_deref().and_then(enhanced_status)
+    {
+        r.status = found;
     }
     let reply_code = e.text(Field::ReplyCode);
     let diagnostic = match (reply_code, diagnostic) {
@@ -316,7 +322,11 @@ fn enhanced_status(text: &str) -> Option<String> {
 fn is_status(word: &str) -> bool {
     let mut parts = word.split('.');
     let digits = |p: Option<&str>, max| p.is_some_and(|p| !p.is_empty() && p.len() <= max && p.bytes().all(|b| b.is_ascii_digit()));
-    word.starts_with(['2', '4', '5']) && digits(parts.next(), 1) && digits(parts.next(), 3) && digits(parts.next(), 3) && parts.next().is_none()
+    word.starts_with(['2', '4', '5'])
+        && digits(parts.next(), 1)
+        && digits(parts.next(), 3)
+        && digits(parts.next(), 3)
+        && parts.next().is_none()
 }
 
 /// The class of a status must say what the action says (RFC 3886, 3.3.4); a relay's bounce may carry the remote's 5.x.x.

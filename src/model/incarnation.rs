@@ -113,7 +113,8 @@ mod tests {
     fn put(out: &mut Vec<u8>, seconds: i64, kind: Kind, precision: Precision, message_id: &str) {
         let time = seconds * SECOND + if precision == Precision::Micro { 5 } else { 0 };
         let head = Head { kind, action: None, time, precision, written: seconds, ordinal: 0 };
-        let spans: &[Span] = if message_id.is_empty() { &[] } else { &[Span { field: Field::MessageId, start: 0, len: message_id.len() as u32 }] };
+        let spans: &[Span] =
+            if message_id.is_empty() { &[] } else { &[Span { field: Field::MessageId, start: 0, len: message_id.len() as u32 }] };
         encode(out, &head, spans, message_id.as_bytes(), b"");
     }
 

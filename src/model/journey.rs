@@ -100,9 +100,8 @@ pub fn trace<L: Lookup>(lookup: &L, id: &str) -> Result<Vec<Journey>, L::Error> 
     let id = bare_id(id);
     let mut pool = Pool::default();
     let found = lookup.by_id(id)?;
-    let names = |r: &Record| {
-        r.queue_id.as_deref() == Some(id) || r.message_id.as_deref() == Some(id) || r.envelope_id.as_deref() == Some(id)
-    };
+    let names =
+        |r: &Record| r.queue_id.as_deref() == Some(id) || r.message_id.as_deref() == Some(id) || r.envelope_id.as_deref() == Some(id);
     let hands = |r: &Record| r.recipients.iter().any(|p| p.remote_queue_id.as_deref() == Some(id));
     let mut seeds: Vec<Record> = found.iter().filter(|r| r.role == Role::Hop && names(r)).cloned().collect();
     let witnesses: Vec<Record> = found.iter().filter(|r| r.role == Role::Witness && names(r)).cloned().collect();
@@ -222,7 +221,8 @@ impl Pool {
         for (to, c) in self.hops.iter().enumerate() {
             let Some(orig) = &c.orig_queue_id else { continue };
             let earlier = |(_, r): &(usize, &Record)| r.queue_id.as_ref() == Some(orig) && same_host(&r.reporting_mta, &c.reporting_mta);
-            let nearest = self.hops.iter().enumerate().filter(earlier).min_by_key(|(_, r)| (c.arrival_date.micros - r.arrival_date.micros).abs());
+            let nearest =
+                self.hops.iter().enumerate().filter(earlier).min_by_key(|(_, r)| (c.arrival_date.micros - r.arrival_date.micros).abs());
             if let Some((from, _)) = nearest.filter(|(from, _)| *from != to) {
                 more.push((from, to));
             }
@@ -250,7 +250,8 @@ impl Pool {
             }
             let Some(c) = self.hops.get(to) else { continue };
             let fits = |(from, p): &(usize, &Record)| *from != to && self.likely(*from, p, c) && !self.reaches(to, *from);
-            let found = self.hops.iter().enumerate().filter(fits).min_by_key(|(_, p)| (c.arrival_date.micros - p.last_event_date.micros).abs());
+            let found =
+                self.hops.iter().enumerate().filter(fits).min_by_key(|(_, p)| (c.arrival_date.micros - p.last_event_date.micros).abs());
             if let Some((from, _)) = found {
                 self.edges.insert((from, to, By::MessageId));
                 self.fill_next(from, to);
@@ -278,8 +279,9 @@ impl Pool {
         }
         let redirected = |w: &Record, x: &Recipient| {
             let near = (w.last_event_date.micros - c.arrival_date.micros).abs() <= LIKENESS_WINDOW;
-            x.redirected_to.as_deref().is_some_and(|to| c.recipients.iter().any(|q| same_address(&q.original_recipient, to) || same_address(&q.final_recipient, to)))
-                && near
+            x.redirected_to.as_deref().is_some_and(|to| {
+                c.recipients.iter().any(|q| same_address(&q.original_recipient, to) || same_address(&q.final_recipient, to))
+            }) && near
                 && same_host(&w.reporting_mta, &c.reporting_mta)
         };
         let told = |x| self.witness_of(p, x).any(|w| w.recipients.iter().any(|y| redirected(w, y)));
@@ -302,8 +304,11 @@ impl Pool {
             let session = p.remote_queue_id.is_some() && w.queue_id == p.remote_queue_id;
             let filter = w.orig_queue_id.is_some() && w.orig_queue_id == r.queue_id;
             // A delivery agent behind a pipe logs no id of the MTA's.
-            let mail = p.remote_queue_id.is_none() && p.action == Action::Delivered && w.message_id.is_some() && w.message_id == r.message_id;
-            let who = |x: &Recipient| same_address(&x.final_recipient, &p.final_recipient) || same_address(&x.final_recipient, &p.original_recipient);
+            let mail =
+                p.remote_queue_id.is_none() && p.action == Action::Delivered && w.message_id.is_some() && w.message_id == r.message_id;
+            let who = |x: &Recipient| {
+                same_address(&x.final_recipient, &p.final_recipient) || same_address(&x.final_recipient, &p.original_recipient)
+            };
             // A session's id is its recipient's own; the mailbox behind an address may have another name (sub-addressing).
             let named = w.recipients.iter().any(who) || (session && w.recipients.len() == 1);
             host && near && (filter || ((session || mail) && named))
@@ -356,9 +361,10 @@ impl Pool {
         }
         let records = order.iter().filter_map(|&i| Some(self.upgraded(i, self.hops.get(i)?))).collect();
         let witnesses = self.witnesses.iter().filter(|w| {
-            order.iter().filter_map(|&i| self.hops.get(i)).any(|r| {
-                r.recipients.iter().any(|p| self.witness_of(r, p).any(|x| x.key == w.key))
-            })
+            order
+                .iter()
+                .filter_map(|&i| self.hops.get(i))
+                .any(|r| r.recipients.iter().any(|p| self.witness_of(r, p).any(|x| x.key == w.key)))
         });
         Journey {
             records,
@@ -484,7 +490,9 @@ impl Pool {
         let mut children = self.edges.iter().filter(|e| e.0 == at).map(|e| e.1).collect::<Vec<_>>();
         children.sort_unstable();
         children.into_iter().find(|&c| {
-            self.hops.get(c).is_some_and(|c| c.recipients.iter().any(|q| same_address(&q.original_recipient, to) || same_address(&q.final_recipient, to)))
+            self.hops.get(c).is_some_and(|c| {
+                c.recipients.iter().any(|q| same_address(&q.original_recipient, to) || same_address(&q.final_recipient, to))
+            })
         })
     }
 
@@ -499,7 +507,10 @@ impl Pool {
         }
         let original = p.clone();
         for w in self.witness_of(r, &original) {
-            let who = |x: &&Recipient| same_address(&x.final_recipient, &original.final_recipient) || same_address(&x.final_recipient, &original.original_recipient);
+            let who = |x: &&Recipient| {
+                same_address(&x.final_recipient, &original.final_recipient)
+                    || same_address(&x.final_recipient, &original.original_recipient)
+            };
             let only = w.recipients.first().filter(|_| w.recipients.len() == 1 && w.queue_id == original.remote_queue_id);
             let Some(x) = w.recipients.iter().find(who).or(only) else { continue };
             p.disposition = x.disposition.clone().or(p.disposition);
@@ -549,7 +560,9 @@ fn distinct(leaves: Vec<Ending>) -> Vec<Ending> {
     let mut out: Vec<Ending> = Vec::new();
     for leaf in leaves {
         match out.iter_mut().find(|o| same_address(&o.last.final_recipient, &leaf.last.final_recipient)) {
-            Some(o) if o.last.action == Action::Delayed || (o.last.action == Action::Failed && leaf.last.action != Action::Delayed) => *o = leaf,
+            Some(o) if o.last.action == Action::Delayed || (o.last.action == Action::Failed && leaf.last.action != Action::Delayed) => {
+                *o = leaf
+            }
             Some(_) => {}
             None => out.push(leaf),
         }
@@ -585,7 +598,9 @@ fn unquoted(a: &str) -> String {
 
 fn has_recipient(c: &Record, p: &Recipient) -> bool {
     c.recipients.iter().any(|q| {
-        [&q.original_recipient, &q.final_recipient].iter().any(|x| same_address(x, &p.final_recipient) || same_address(x, &p.original_recipient))
+        [&q.original_recipient, &q.final_recipient]
+            .iter()
+            .any(|x| same_address(x, &p.final_recipient) || same_address(x, &p.original_recipient))
     })
 }
 

@@ -1,7 +1,7 @@
 //! The query: which records are asked for. Filters are all to be met; [`Query::matches`] says whether a record does.
 
 use super::event::Action;
-use super::record::{Record, Role};
+use super::record::{Recipient, Record, Role};
 
 /// Text to be met by a value: without regard to case, `*` stands for any run of characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,15 +126,16 @@ impl Query {
     }
 
     fn recipient_matches(&self, r: &Record) -> bool {
-        if self.to.is_none() && self.action.is_none() && self.status.is_none() && self.relay.is_none() {
-            return true;
-        }
-        r.recipients.iter().any(|x| {
-            any(&self.to, &[Some(&x.original_recipient), Some(&x.final_recipient)])
-                && self.action.is_none_or(|a| a == x.action)
-                && any(&self.status, &[Some(&x.status)])
-                && any(&self.relay, &[x.remote_mta.as_deref(), x.remote_ip.as_deref(), x.relay.as_deref()])
-        })
+        let none = self.to.is_none() && self.action.is_none() && self.status.is_none() && self.relay.is_none();
+        none || r.recipients.iter().any(|x| self.is_about(x))
+    }
+
+    /// Whether a recipient meets the filters that ask for one.
+    pub fn is_about(&self, x: &Recipient) -> bool {
+        any(&self.to, &[Some(&x.original_recipient), Some(&x.final_recipient)])
+            && self.action.is_none_or(|a| a == x.action)
+            && any(&self.status, &[Some(&x.status)])
+            && any(&self.relay, &[x.remote_mta.as_deref(), x.remote_ip.as_deref(), x.relay.as_deref()])
     }
 
     fn words_match(&self, r: &Record) -> bool {

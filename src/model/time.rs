@@ -79,7 +79,7 @@ mod tests {
         let s = civil_seconds(2026, 3, 2, 8 * 3600).unwrap();
         assert_eq!(rfc3339(s * SECOND, Precision::Second), "2026-03-02T08:00:00Z");
         assert_eq!(civil_seconds(2026, 2, 29, 0), None);
-        assert_eq!(civil_seconds(2024, 2, 29, 0).is_some(), true);
+        assert!(civil_seconds(2024, 2, 29, 0).is_some());
     }
 
     #[test]

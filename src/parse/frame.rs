@@ -124,8 +124,7 @@ impl<'a> Cursor<'a> {
 }
 
 fn month(name: &[u8]) -> Option<u8> {
-    let months: [&[u8; 3]; 12] =
-        [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
+    let months: [&[u8; 3]; 12] = [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
     months.iter().position(|m| *m == name).map(|i| i as u8 + 1)
 }
 
@@ -378,7 +377,16 @@ mod tests {
 
     #[test]
     fn no_frame() {
-        for line in ["", "x", "Foo  2 08:00:00 a b: c", "Mar 32 25:00:00 a b: c", "2026-13-01T00:00:00Z a b: c", "Mar  2 08:00", "<999999>x", "{\"a\":1}"] {
+        for line in [
+            "",
+            "x",
+            "Foo  2 08:00:00 a b: c",
+            "Mar 32 25:00:00 a b: c",
+            "2026-13-01T00:00:00Z a b: c",
+            "Mar  2 08:00",
+            "<999999>x",
+            "{\"a\":1}",
+        ] {
             assert_eq!(parse(line.as_bytes()), None, "{line}");
         }
     }

@@ -5,8 +5,8 @@ use super::frame::{self, Frame};
 use super::reply::Replies;
 use crate::model::event::{Action, Field, Kind, Span};
 use crate::model::line::{Fragment, RawStamp};
-use regex_automata::{Anchored, Input};
 use regex_automata::meta::Cache;
+use regex_automata::{Anchored, Input};
 use rustc_hash::FxHashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -215,7 +215,8 @@ impl Matcher {
             let slashed = file.instances && tag_text.contains('/');
             let word = if slashed { daemon } else { tag_text };
             let names = |p: &Pattern| p.programs.iter().any(|d| d == word);
-            if !named && !(slashed && file.patterns.iter().any(names)) {
+            let ours = named || (slashed && file.patterns.iter().any(names));
+            if !ours {
                 continue;
             }
             // RFC 5424 from rsyslog loses the daemon (APP-NAME is just `postfix`): all patterns are tried then.
@@ -228,7 +229,14 @@ impl Matcher {
         None
     }
 
-    fn patterns<'a>(&mut self, line: &'a [u8], frame: Frame<'a>, end: usize, inner: Option<RawStamp>, dispatch: &Dispatch) -> Option<Outcome<'a>> {
+    fn patterns<'a>(
+        &mut self,
+        line: &'a [u8],
+        frame: Frame<'a>,
+        end: usize,
+        inner: Option<RawStamp>,
+        dispatch: &Dispatch,
+    ) -> Option<Outcome<'a>> {
         let parsers = Arc::clone(&self.parsers);
         let file = parsers.files.get(dispatch.file as usize)?;
         let message = line.get(frame.message..end)?;
@@ -251,7 +259,7 @@ impl Matcher {
             if pattern.regex.search_slots_with(cache, &input, &mut self.slots).is_none() {
                 continue;
             }
-            let Some(action) = self.take_fields(pattern, message, frame.message, line.len()) else { return None };
+            let action = self.take_fields(pattern, message, frame.message, line.len())?;
             if matches!(action, Some(Action::Relayed | Action::Delivered)) {
                 self.read_reply(line, &parsers.replies);
             }
@@ -267,7 +275,9 @@ impl Matcher {
         self.extra.clear();
         let mut word = None;
         for (i, group) in pattern.groups.iter().enumerate() {
-            let (Some(field), Some(Some(start)), Some(Some(end))) = (group, self.slots.get(2 * i), self.slots.get(2 * i + 1)) else { continue };
+            let (Some(field), Some(Some(start)), Some(Some(end))) = (group, self.slots.get(2 * i), self.slots.get(2 * i + 1)) else {
+                continue;
+            };
             let (start, end) = (start.get(), end.get());
             self.spans.push(Span { field: *field, start: (base + start) as u32, len: (end - start) as u32 });
             if matches!(&pattern.action, ActionRule::Mapped(g, _) if *g == i) {
@@ -438,7 +448,8 @@ mod tests {
     fn instances_are_told_from_daemons() {
         let mut m = matcher();
         for (tag, instance) in [("postfix/smtp", "postfix"), ("postfix-out/smtp", "postfix-out"), ("postfix/relay/smtp", "postfix")] {
-            let line = format!("Mar  2 08:00:00 mx1 {tag}[1]: 4A: to=<a@b>, relay=none, delay=1, dsn=4.0.0, status=deferred (x)").replace("4A", "4AAAAA");
+            let line = format!("Mar  2 08:00:00 mx1 {tag}[1]: 4A: to=<a@b>, relay=none, delay=1, dsn=4.0.0, status=deferred (x)")
+                .replace("4A", "4AAAAA");
             let Outcome::Event(p) = m.line(line.as_bytes()) else { panic!("{line}") };
             assert_eq!((p.instance, p.action), (instance.as_bytes(), Some(Action::Delayed)));
         }

@@ -34,7 +34,8 @@ impl FromStr for Zone {
             Some(b'-') => -1,
             _ => 0,
         };
-        let parsed = (digits.len() == 4).then(|| digits.split_at(2)).and_then(|(h, m)| Some((h.parse::<i32>().ok()?, m.parse::<i32>().ok()?)));
+        let parsed =
+            (digits.len() == 4).then(|| digits.split_at(2)).and_then(|(h, m)| Some((h.parse::<i32>().ok()?, m.parse::<i32>().ok()?)));
         match parsed {
             Some((h, m)) if sign != 0 && h < 24 && m < 60 => Ok(Zone::Fixed(sign * (h * 3600 + m * 60))),
             _ => Err(format!("`{s}` is no time zone: use a name as Europe/Berlin or an offset as +01:00")),
@@ -161,10 +162,11 @@ impl Clock {
 
     fn offset(&mut self, zone: Zone, local: i64) -> i32 {
         let quarter = local.div_euclid(900);
-        if let Some((z, q, o)) = self.memo {
-            if z == zone && q == quarter {
-                return o;
-            }
+        if let Some((z, q, o)) = self.memo
+            && z == zone
+            && q == quarter
+        {
+            return o;
         }
         let offset = zone.offset(local, self.latest_utc);
         // A repeated hour depends on what came before it: do not remember it.

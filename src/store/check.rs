@@ -111,8 +111,7 @@ impl Store {
         let inverted = segment.inverted_index(self.fields.terms).map_err(self.error("count"))?;
         let Some(info) = inverted.terms().get(term.as_bytes()).map_err(self.io_error("count"))? else { return Ok(0) };
         let Some(alive) = segment.alive_bitset() else { return Ok(u64::from(info.doc_freq)) };
-        let mut postings =
-            inverted.read_postings_from_terminfo(&info, IndexRecordOption::Basic).map_err(self.io_error("count"))?;
+        let mut postings = inverted.read_postings_from_terminfo(&info, IndexRecordOption::Basic).map_err(self.io_error("count"))?;
         Ok(u64::from(postings.count(alive)))
     }
 
@@ -136,7 +135,8 @@ impl Store {
                 s.last = s.last.max(Some(last.max_value()));
             }
         }
-        let entries = std::fs::read_dir(&self.dir).map_err(|source| StoreError::Io { doing: "read folder", path: self.dir.clone(), source })?;
+        let entries =
+            std::fs::read_dir(&self.dir).map_err(|source| StoreError::Io { doing: "read folder", path: self.dir.clone(), source })?;
         s.bytes = entries.flatten().filter_map(|e| e.metadata().ok()).map(|m| m.len()).sum();
         Ok(s)
     }
@@ -153,8 +153,7 @@ impl Store {
             let first = segment.fast_fields().i64(schema::FIRST).map_err(self.error("read times"))?;
             let last = segment.fast_fields().i64(schema::LAST).map_err(self.error("read times"))?;
             let inverted = segment.inverted_index(self.fields.terms).map_err(self.error("read hosts"))?;
-            let mut stream =
-                inverted.terms().range().ge(prefix::HOST.as_bytes()).into_stream().map_err(self.io_error("read hosts"))?;
+            let mut stream = inverted.terms().range().ge(prefix::HOST.as_bytes()).into_stream().map_err(self.io_error("read hosts"))?;
             while let Some((key, info)) = stream.next() {
                 let Some(host) = key.strip_prefix(prefix::HOST.as_bytes()) else { break };
                 let host = String::from_utf8_lossy(host).into_owned();

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tantivy::directory::MmapDirectory;
 use tantivy::schema::IndexRecordOption;
-use tantivy::{DocAddress, DocSet, Index, IndexReader, IndexSettings, ReloadPolicy, Searcher, TERMINATED, TantivyDocument, TantivyError, Term};
+use tantivy::{
+    DocAddress, DocSet, Index, IndexReader, IndexSettings, ReloadPolicy, Searcher, TERMINATED, TantivyDocument, TantivyError, Term,
+};
 
 /// Bytes of stored records that are compressed together: larger is smaller on disk and slower to fetch one record from.
 const BLOCK: usize = 64 * 1024;
@@ -55,8 +57,7 @@ pub(super) fn open_index(dir: &Path) -> Result<Opened> {
     let guard = guard(dir)?;
     let latch = guard.latch.clone();
     let index = Index::open(guard).map_err(|e| engine_error(dir, "open", e))?;
-    let fields = schema::check(&index.schema())
-        .map_err(|found| StoreError::Version { dir: dir.into(), found, wanted: schema::VERSION })?;
+    let fields = schema::check(&index.schema()).map_err(|found| StoreError::Version { dir: dir.into(), found, wanted: schema::VERSION })?;
     Ok(Opened { index, fields, latch })
 }
 
@@ -96,11 +97,8 @@ impl Store {
     /// [`StoreError::Absent`], [`StoreError::Version`], [`StoreError::Damaged`], [`StoreError::Io`].
     pub fn open(dir: &Path) -> Result<Store> {
         let Opened { index, fields, .. } = open_index(dir)?;
-        let reader = index
-            .reader_builder()
-            .reload_policy(ReloadPolicy::Manual)
-            .try_into()
-            .map_err(|e| engine_error(dir, "open reader", e))?;
+        let reader =
+            index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into().map_err(|e| engine_error(dir, "open reader", e))?;
         Ok(Store { dir: dir.into(), index, fields, reader })
     }
 

@@ -4,9 +4,7 @@
 
 use crate::model::event::{Action, Field as EventField, Kind};
 use crate::model::record::{Record, Role, Slot, StoredRecord};
-use tantivy::schema::{
-    BytesOptions, Field, IndexRecordOption, NumericOptions, STORED, Schema, TextFieldIndexing, TextOptions, Value,
-};
+use tantivy::schema::{BytesOptions, Field, IndexRecordOption, NumericOptions, STORED, Schema, TextFieldIndexing, TextOptions, Value};
 use tantivy::{TantivyDocument, Term};
 
 /// Version of the index format. An index of another version is refused, never touched.

@@ -34,29 +34,62 @@ fn record(host: &str, id: &str, at: i64, events: &[Vec<u8>]) -> StoredRecord {
 }
 
 fn arrival(id: &str, at: i64) -> Vec<u8> {
-    event(Kind::Arrival, None, at, &[(Field::QueueId, id), (Field::ClientName, "mail.b.example"), (Field::ClientIp, "192.0.2.7")],
-        &format!("Mar  2 08:00:00 mx1 postfix/smtpd[321]: {id}: client=mail.b.example[192.0.2.7]"))
+    event(
+        Kind::Arrival,
+        None,
+        at,
+        &[(Field::QueueId, id), (Field::ClientName, "mail.b.example"), (Field::ClientIp, "192.0.2.7")],
+        &format!("Mar  2 08:00:00 mx1 postfix/smtpd[321]: {id}: client=mail.b.example[192.0.2.7]"),
+    )
 }
 
 fn mail(host: &str, id: &str, at: i64, from: &str, to: &str, action: Action) -> StoredRecord {
     let mid = format!("{id}.x@b.example");
-    let queued = event(Kind::Queued, None, at, &[(Field::QueueId, id), (Field::MessageId, &mid)],
-        &format!("Mar  2 08:00:00 {host} postfix/cleanup[322]: {id}: message-id=<{mid}>"));
-    let sender = event(Kind::Queued, None, at, &[(Field::QueueId, id), (Field::EnvelopeFrom, from), (Field::Size, "2006")],
-        &format!("Mar  2 08:00:00 {host} postfix/qmgr[32]: {id}: from=<{from}>, size=2006, nrcpt=1 (queue active)"));
+    let queued = event(
+        Kind::Queued,
+        None,
+        at,
+        &[(Field::QueueId, id), (Field::MessageId, &mid)],
+        &format!("Mar  2 08:00:00 {host} postfix/cleanup[322]: {id}: message-id=<{mid}>"),
+    );
+    let sender = event(
+        Kind::Queued,
+        None,
+        at,
+        &[(Field::QueueId, id), (Field::EnvelopeFrom, from), (Field::Size, "2006")],
+        &format!("Mar  2 08:00:00 {host} postfix/qmgr[32]: {id}: from=<{from}>, size=2006, nrcpt=1 (queue active)"),
+    );
     let (status, text) = match action {
         Action::Failed => ("5.1.1", "550 5.1.1 User unknown in virtual mailbox table"),
         Action::Delayed => ("4.2.0", "451 4.2.0 Greylisted, come back"),
         _ => ("2.0.0", "250 2.0.0 Ok: queued as NEXT"),
     };
-    let attempt = event(Kind::Attempt, Some(action), at + 1,
-        &[(Field::QueueId, id), (Field::FinalRecipient, to), (Field::Status, status), (Field::RemoteMta, "mx.c.example"),
-            (Field::RemoteIp, "198.51.100.4"), (Field::Diagnostic, text)],
-        &format!("Mar  2 08:00:01 {host} postfix/smtp[33]: {id}: to=<{to}>, relay=mx.c.example[198.51.100.4]:25, delay=1.2, \
-            delays=0.1/0.01/0.5/0.59, dsn={status}, status=x ({text})"));
+    let attempt = event(
+        Kind::Attempt,
+        Some(action),
+        at + 1,
+        &[
+            (Field::QueueId, id),
+            (Field::FinalRecipient, to),
+            (Field::Status, status),
+            (Field::RemoteMta, "mx.c.example"),
+            (Field::RemoteIp, "198.51.100.4"),
+            (Field::Diagnostic, text),
+        ],
+        &format!(
+            "Mar  2 08:00:01 {host} postfix/smtp[33]: {id}: to=<{to}>, relay=mx.c.example[198.51.100.4]:25, delay=1.2, \
+            delays=0.1/0.01/0.5/0.59, dsn={status}, status=x ({text})"
+        ),
+    );
     let mut events = vec![arrival(id, at), queued, sender, attempt];
     if action != Action::Delayed {
-        events.push(event(Kind::Closed, None, at + 1, &[(Field::QueueId, id)], &format!("Mar  2 08:00:01 {host} postfix/qmgr[32]: {id}: removed")));
+        events.push(event(
+            Kind::Closed,
+            None,
+            at + 1,
+            &[(Field::QueueId, id)],
+            &format!("Mar  2 08:00:01 {host} postfix/qmgr[32]: {id}: removed"),
+        ));
     }
     record(host, id, at, &events)
 }
@@ -394,8 +427,12 @@ fn bench() {
     }
     store.reload().unwrap();
     let stats = store.stats().unwrap();
-    eprintln!("{docs} docs, log {log} B, {:.0} docs/s, {:.0} MB/s, index {:.1} % {stats:?}", docs as f64 / spent.as_secs_f64(),
-        log as f64 / 1e6 / spent.as_secs_f64(), stats.bytes as f64 * 100.0 / log as f64);
+    eprintln!(
+        "{docs} docs, log {log} B, {:.0} docs/s, {:.0} MB/s, index {:.1} % {stats:?}",
+        docs as f64 / spent.as_secs_f64(),
+        log as f64 / 1e6 / spent.as_secs_f64(),
+        stats.bytes as f64 * 100.0 / log as f64
+    );
     let mut by_ext = std::collections::BTreeMap::new();
     for e in std::fs::read_dir(dir.path()).unwrap().flatten() {
         let ext = e.path().extension().map(|x| x.to_string_lossy().into_owned()).unwrap_or_default();
@@ -403,9 +440,15 @@ fn bench() {
     }
     eprintln!("{by_ext:?}");
     let q = || Query { limit: Some(100), ..Query::default() };
-    for (name, q) in [("all", q()), ("from", Query { from: pat("user7777@dom77.example"), ..q() }), ("domain", Query { to: pat("*@d33.example"), ..q() }),
-        ("wild", Query { from: pat("*r777*"), ..q() }), ("failed", Query { action: Some(Action::Failed), ..q() }),
-        ("words", Query { words: vec!["unknown".into()], ..q() }), ("id", Query { message_id: pat("202603020800.77777.4QX012FD1@mail.dom1.example"), ..q() })] {
+    for (name, q) in [
+        ("all", q()),
+        ("from", Query { from: pat("user7777@dom77.example"), ..q() }),
+        ("domain", Query { to: pat("*@d33.example"), ..q() }),
+        ("wild", Query { from: pat("*r777*"), ..q() }),
+        ("failed", Query { action: Some(Action::Failed), ..q() }),
+        ("words", Query { words: vec!["unknown".into()], ..q() }),
+        ("id", Query { message_id: pat("202603020800.77777.4QX012FD1@mail.dom1.example"), ..q() }),
+    ] {
         let t = std::time::Instant::now();
         let f = store.find(&q).unwrap();
         eprintln!("find {name}: {:?} {} {:?}", t.elapsed(), f.records.len(), f.total);
@@ -434,7 +477,8 @@ fn bench() {
 fn big(n: usize) -> StoredRecord {
     let r = n.wrapping_mul(2_654_435_761) >> 7;
     let (host, id, at) = (format!("mx{}", n % 4), format!("4QX{:06X}", n), T0 + n as i64 / 20);
-    let (from, mid) = (format!("user{}@dom{}.example", r % 20_000, r % 500), format!("202603020800.{}.{id}@mail.dom{}.example", r % 100_000, r % 500));
+    let (from, mid) =
+        (format!("user{}@dom{}.example", r % 20_000, r % 500), format!("202603020800.{}.{id}@mail.dom{}.example", r % 100_000, r % 500));
     let stamp = format!("2026-03-02T{:02}:{:02}:{:02}.{:06}+00:00 {host}", at / 3600 % 24, at / 60 % 60, at % 60, r % 1_000_000);
     let ip = format!("192.0.{}.{}", r % 250, r / 250 % 250);
     let line = |kind, action, fields: &[(Field, &str)], program: &str, text: &str| {
@@ -442,26 +486,53 @@ fn big(n: usize) -> StoredRecord {
     };
     let client = format!("mail.dom{}.example", r % 500);
     let mut events = vec![
-        line(Kind::Arrival, None, &[(Field::QueueId, &id), (Field::ClientName, &client), (Field::ClientIp, &ip)], "smtpd",
-            &format!("client={client}[{ip}], sasl_method=PLAIN, sasl_username=user{}", r % 20_000)),
+        line(
+            Kind::Arrival,
+            None,
+            &[(Field::QueueId, &id), (Field::ClientName, &client), (Field::ClientIp, &ip)],
+            "smtpd",
+            &format!("client={client}[{ip}], sasl_method=PLAIN, sasl_username=user{}", r % 20_000),
+        ),
         line(Kind::Queued, None, &[(Field::QueueId, &id), (Field::MessageId, &mid)], "cleanup", &format!("message-id=<{mid}>")),
-        line(Kind::Queued, None, &[(Field::QueueId, &id), (Field::EnvelopeFrom, &from), (Field::Size, &(1000 + r % 90_000).to_string())], "qmgr",
-            &format!("from=<{from}>, size={}, nrcpt=6 (queue active)", 1000 + r % 90_000)),
+        line(
+            Kind::Queued,
+            None,
+            &[(Field::QueueId, &id), (Field::EnvelopeFrom, &from), (Field::Size, &(1000 + r % 90_000).to_string())],
+            "qmgr",
+            &format!("from=<{from}>, size={}, nrcpt=6 (queue active)", 1000 + r % 90_000),
+        ),
     ];
     for k in 0..6 {
         let to = format!("rcpt{}@d{}.example", (r + k * 97) % 30_000, (r + k) % 300);
         let bad = (r + k).is_multiple_of(20);
         let next = format!("4RX{:07X}", r.wrapping_mul(31 + k) % 0xfff_ffff);
-        let (status, text) = if bad { ("5.1.1", "550 5.1.1 User unknown".to_owned()) } else { ("2.0.0", format!("250 2.0.0 Ok: queued as {next}")) };
+        let (status, text) =
+            if bad { ("5.1.1", "550 5.1.1 User unknown".to_owned()) } else { ("2.0.0", format!("250 2.0.0 Ok: queued as {next}")) };
         let relay = format!("mx.d{}.example", (r + k) % 300);
-        let mut fields = vec![(Field::QueueId, id.as_str()), (Field::FinalRecipient, &to), (Field::Status, status), (Field::RemoteMta, &relay),
-            (Field::RemoteIp, "198.51.100.4"), (Field::Diagnostic, &text)];
+        let mut fields = vec![
+            (Field::QueueId, id.as_str()),
+            (Field::FinalRecipient, &to),
+            (Field::Status, status),
+            (Field::RemoteMta, &relay),
+            (Field::RemoteIp, "198.51.100.4"),
+            (Field::Diagnostic, &text),
+        ];
         if !bad {
             fields.push((Field::RemoteQueueId, &next));
         }
-        events.push(line(Kind::Attempt, Some(if bad { Action::Failed } else { Action::Relayed }), &fields, "smtp",
-            &format!("to=<{to}>, relay={relay}[198.51.100.4]:25, delay={}.{}, delays=0.1/0.0{}/0.5/0.{}, dsn={status}, status=sent ({text})",
-                r % 9, r % 97, r % 7, r % 89)));
+        events.push(line(
+            Kind::Attempt,
+            Some(if bad { Action::Failed } else { Action::Relayed }),
+            &fields,
+            "smtp",
+            &format!(
+                "to=<{to}>, relay={relay}[198.51.100.4]:25, delay={}.{}, delays=0.1/0.0{}/0.5/0.{}, dsn={status}, status=sent ({text})",
+                r % 9,
+                r % 97,
+                r % 7,
+                r % 89
+            ),
+        ));
     }
     events.push(line(Kind::Closed, None, &[(Field::QueueId, &id)], "qmgr", "removed"));
     record(&host, &id, at, &events)

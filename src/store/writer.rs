@@ -76,11 +76,8 @@ impl Writer {
     pub(super) fn take(dir: &Path) -> Result<Writer> {
         let lock = lock(dir)?;
         let Opened { index, fields, latch } = open_index(dir)?;
-        let options = IndexWriterOptions::builder()
-            .num_worker_threads(THREADS)
-            .num_merge_threads(1)
-            .memory_budget_per_thread(MEMORY)
-            .build();
+        let options =
+            IndexWriterOptions::builder().num_worker_threads(THREADS).num_merge_threads(1).memory_budget_per_thread(MEMORY).build();
         let writer: IndexWriter = index.writer_with_options(options).map_err(|e| engine_error(dir, "open writer", e))?;
         writer.set_merge_policy(Box::new(NoMergePolicy));
         // An interrupted commit leaves files that belong to nothing. They must go: the same batch applied again would

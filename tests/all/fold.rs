@@ -110,7 +110,9 @@ fn a_copy_with_finer_stamps_refines_and_doubles_nothing() {
 
 /// The RFC 3164 stamp of a line as RFC 3339 with decimals, UTC.
 fn fine_stamp(line: &str, n: usize) -> String {
-    let month = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"].iter().position(|m| *m == &line[..3]).unwrap() + 1;
+    let month =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"].iter().position(|m| *m == &line[..3]).unwrap()
+            + 1;
     format!("2026-{month:02}-{:0>2}T{}.{:06}+00:00{}", line[4..6].trim(), &line[7..15], n % 900_000 + 1, &line[15..])
 }
 

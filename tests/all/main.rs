@@ -1,5 +1,5 @@
 //! All integration tests, in one binary.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod fold;
 mod support;

@@ -44,8 +44,16 @@ impl Index {
         let stop = AtomicBool::new(false);
         let site = Site::default();
         let parsers = Parsers::load(None).unwrap();
-        let options =
-            Options { paths: paths.to_vec(), host: host.into(), year: Some(2026), site: &site, parsers, budget, now: 1_800_000_000, stop: &stop };
+        let options = Options {
+            paths: paths.to_vec(),
+            host: host.into(),
+            year: Some(2026),
+            site: &site,
+            parsers,
+            budget,
+            now: 1_800_000_000,
+            stop: &stop,
+        };
         backfill(&self.store(), &options, &Silent).unwrap()
     }
 
@@ -53,9 +61,19 @@ impl Index {
     pub fn records(&self) -> Vec<StoredRecord> {
         let mut all = Vec::new();
         let query = Query::default();
-        self.store().for_each(&query, &mut |stored, _| { all.push(stored.clone()); true }).unwrap();
+        self.store()
+            .for_each(&query, &mut |stored, _| {
+                all.push(stored.clone());
+                true
+            })
+            .unwrap();
         let witnesses = Query { role: Some(msgtrk::model::record::Role::Witness), ..Query::default() };
-        self.store().for_each(&witnesses, &mut |stored, _| { all.push(stored.clone()); true }).unwrap();
+        self.store()
+            .for_each(&witnesses, &mut |stored, _| {
+                all.push(stored.clone());
+                true
+            })
+            .unwrap();
         all.sort_by(|a, b| a.key.cmp(&b.key));
         all
     }
