@@ -162,7 +162,7 @@ fn ending(e: &Ending) -> EndingJson<'_> {
 fn one(j: &Journey, lines: bool) -> JourneyJson<'_> {
     JourneyJson {
         message_id: j.records.iter().find_map(|r| r.message_id.as_deref()),
-        envelope_id: j.records.iter().find_map(|r| r.envelope_id.as_deref()),
+        envelope_id: j.records.iter().chain(&j.witnesses).find_map(|r| r.envelope_id.as_deref()),
         records: j.records.iter().map(|r| record(r, lines)).collect(),
         edges: j.edges.iter().map(|e| EdgeJson { from: &e.from, to: &e.to, by: e.by.as_str() }).collect(),
         recipients: j.endings.iter().map(ending).collect(),

@@ -5,7 +5,7 @@ use crate::resolve::clock::Zone;
 use anstyle::{AnsiColor, Style};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Log text is written by strangers: control characters and those that turn the writing direction are shown as escapes (L6).
+/// Log text is written by strangers: control characters and those that turn the writing direction are shown as escapes.
 pub fn clean(text: &str) -> String {
     let hostile = |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if !text.contains(hostile) {

@@ -54,12 +54,12 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// One journey as a tree, and a line for each recipient.
 pub fn show(cx: &Context, j: &Journey, lines: bool) -> String {
-    let mut out = String::new();
-    head(&mut out, j);
-    let is_child = |r: &Record| j.edges.iter().any(|e| e.to == r.key);
-    for root in j.records.iter().filter(|r| !is_child(r)) {
-        node(cx, j, root, None, "", "", lines, &mut out, 0);
+    let mut tree = Tree { cx, j, lines, out: String::new(), drawn: vec![] };
+    head(&mut tree.out, j);
+    for root in j.records.iter().filter(|r| !j.edges.iter().any(|e| e.to == r.key)) {
+        tree.node(root, "", "", None);
     }
+    let mut out = tree.out;
     if j.truncated {
         out.push_str("  ... cut: more records than one journey may have\n");
     }
@@ -68,8 +68,7 @@ pub fn show(cx: &Context, j: &Journey, lines: bool) -> String {
         ending(cx, e, &mut out);
     }
     if j.endings.is_empty() {
-        let last = j.records.last();
-        let state = match last {
+        let state = match j.records.last() {
             Some(r) if !r.closed => "still queued, no attempt yet",
             _ => "no recipient is named in the logs",
         };
@@ -84,7 +83,8 @@ fn head(out: &mut String, j: &Journey) {
     let _ = write!(out, "{}", paint(bold(), &first(|r| r.message_id.as_ref()).unwrap_or_else(|| "(no Message-ID logged)".into())));
     let _ = writeln!(out, "  from {}", from.as_deref().unwrap_or("?"));
     let mut more = Vec::new();
-    if let Some(e) = first(|r| r.envelope_id.as_ref()) {
+    let witnessed = || j.witnesses.iter().find_map(|w| w.envelope_id.as_deref()).map(clean);
+    if let Some(e) = first(|r| r.envelope_id.as_ref()).or_else(witnessed) {
         more.push(format!("envelope id {e}"));
     }
     if let Some(s) = first(|r| r.subject.as_ref()) {
@@ -98,54 +98,64 @@ fn head(out: &mut String, j: &Journey) {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn node(cx: &Context, j: &Journey, r: &Record, by: Option<By>, lead: &str, below: &str, lines: bool, out: &mut String, depth: usize) {
-    let since = depth > 0;
-    let start = j.records.first().map_or(0, |f| f.arrival_date.micros);
-    let when = text::moment(cx.zone, r.arrival_date.micros, r.arrival_date.precision > crate::model::time::Precision::Second);
-    let mut title = format!("{lead}{} {}", when, paint(bold(), &clean(&r.reporting_mta)));
-    let _ = write!(title, " {} {}", clean(&r.mta), clean(r.queue_id.as_deref().unwrap_or("")));
-    if since {
-        let apart = r.arrival_date.micros - start;
-        let sign = if apart < 0 { "-" } else { "+" };
-        let _ = write!(title, "  {}", paint(dim(), &format!("{sign}{}", text::duration(apart.abs()))));
-    }
-    let client = match (&r.client.name, &r.client.ip) {
-        (Some(n), Some(ip)) => format!("{n}[{ip}]"),
-        (Some(x), None) | (None, Some(x)) => x.clone(),
-        (None, None) => String::new(),
-    };
-    if !client.is_empty() {
-        let _ = write!(title, "  from {}", clean(&client));
-    }
-    if let Some(user) = &r.auth_user {
-        let _ = write!(title, " as {}", clean(user));
-    }
-    if by == Some(By::MessageId) {
-        let _ = write!(title, "  {}", paint(dim(), "(joined by Message-ID)"));
-    }
-    let _ = writeln!(out, "{title}");
-    let children: Vec<_> =
-        j.edges.iter().filter(|e| e.from == r.key).filter_map(|e| Some((e, j.records.iter().find(|c| c.key == e.to)?))).collect();
-    let bar = if children.is_empty() { "    " } else { "│   " };
-    for p in &r.recipients {
-        let _ = writeln!(out, "{below}{bar}{}", attempt(p));
-    }
-    for note in notes(j, r) {
-        let _ = writeln!(out, "{below}{bar}{}", paint(dim(), &clean(&note)));
-    }
-    if lines {
-        for e in &r.events {
-            let _ = writeln!(out, "{below}{bar}{}", paint(dim(), &clean(&e.line)));
+struct Tree<'a> {
+    cx: &'a Context,
+    j: &'a Journey,
+    lines: bool,
+    out: String,
+    /// Keys of records drawn: one that was handed on by two is drawn once.
+    drawn: Vec<&'a str>,
+}
+
+impl<'a> Tree<'a> {
+    /// Draws a record and those it handed on to. `lead` stands before its own line, `below` before those under it.
+    fn node(&mut self, r: &'a Record, lead: &str, below: &str, from: Option<(By, i64)>) {
+        let _ = writeln!(self.out, "{lead}{}", self.title(r, from));
+        if self.drawn.contains(&r.key.as_str()) {
+            let _ = writeln!(self.out, "{below}    (as above)");
+            return;
+        }
+        self.drawn.push(&r.key);
+        let j = self.j;
+        let child = |e: &'a crate::model::journey::Edge| Some((e.by, j.records.iter().find(|c| c.key == e.to)?));
+        let children: Vec<_> = j.edges.iter().filter(|e| e.from == r.key).filter_map(child).collect();
+        let bar = if children.is_empty() { "    " } else { "│   " };
+        let lines = r.events.iter().filter(|_| self.lines).map(|e| paint(dim(), &clean(&e.line)));
+        let notes = notes(j, r).into_iter().map(|n| paint(dim(), &clean(&n)));
+        for line in r.recipients.iter().map(attempt).chain(notes).chain(lines) {
+            let _ = writeln!(self.out, "{below}{bar}{line}");
+        }
+        for (n, (by, child)) in children.iter().enumerate() {
+            let (lead, under) = if n + 1 == children.len() { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+            self.node(child, &format!("{below}{lead}"), &format!("{below}{under}"), Some((*by, r.arrival_date.micros)));
         }
     }
-    if depth > 64 {
-        return;
-    }
-    for (n, (edge, child)) in children.iter().enumerate() {
-        let last = n + 1 == children.len();
-        let (lead, under) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-        node(cx, j, child, Some(edge.by), &format!("{below}{lead}"), &format!("{below}{under}"), lines, out, depth + 1);
+
+    fn title(&self, r: &Record, from: Option<(By, i64)>) -> String {
+        let fine = r.arrival_date.precision > crate::model::time::Precision::Second;
+        let when = text::moment(self.cx.zone, r.arrival_date.micros, fine);
+        let id = clean(r.queue_id.as_deref().unwrap_or_default());
+        let mut title = format!("{when} {} {} {id}", paint(bold(), &clean(&r.reporting_mta)), clean(&r.mta));
+        if let Some((_, before)) = from {
+            let apart = r.arrival_date.micros - before;
+            let sign = if apart < 0 { "-" } else { "+" };
+            let _ = write!(title, "  {}", paint(dim(), &format!("{sign}{}", text::duration(apart.abs()))));
+        }
+        let client = match (&r.client.name, &r.client.ip) {
+            (Some(n), Some(ip)) => format!("{n}[{ip}]"),
+            (Some(x), None) | (None, Some(x)) => x.clone(),
+            (None, None) => String::new(),
+        };
+        if !client.is_empty() {
+            let _ = write!(title, "  from {}", clean(&client));
+        }
+        if let Some(user) = &r.auth_user {
+            let _ = write!(title, " as {}", clean(user));
+        }
+        if from.is_some_and(|(by, _)| by == By::MessageId) {
+            let _ = write!(title, "  {}", paint(dim(), "(joined by Message-ID)"));
+        }
+        title
     }
 }
 
@@ -208,10 +218,8 @@ fn ending(cx: &Context, e: &Ending, out: &mut String) {
         (Some(m), Action::Relayed) => format!(" to {}", clean(m)),
         _ => String::new(),
     };
-    let why = match p.action {
-        Action::Failed | Action::Delayed => p.diagnostic.as_deref().map(|d| format!("  {}", paint(dim(), &clean(d)))).unwrap_or_default(),
-        _ => String::new(),
-    };
+    let said = p.diagnostic.as_deref().or(p.disposition.as_deref()).filter(|_| matches!(p.action, Action::Failed | Action::Delayed));
+    let why = said.map(|d| format!("  {}", paint(dim(), &clean(d)))).unwrap_or_default();
     let _ = writeln!(
         out,
         "{}  {} {}{folder}{to} at {}{date}{why}",

@@ -183,14 +183,12 @@ impl People {
             let attempts = p.attempts;
             let kept = p.diagnostic.clone();
             let last = p.last_attempt_date;
-            let status = p.status.clone();
             update(p, e);
             // Expiry says nothing of its own: the reason is the latest attempt's.
             if e.get(Field::Result).is_some_and(|w| w.ends_with(b"expired")) {
                 p.diagnostic = kept.or(p.diagnostic.take());
                 p.attempts = attempts;
                 p.last_attempt_date = last;
-                p.status = if status.starts_with('4') { status.replacen('4', "5", 1) } else { "5.4.7".into() };
             }
         }
     }
@@ -199,7 +197,7 @@ impl People {
     fn settle(&mut self, r: &mut Record) {
         self.untried();
         for p in &mut self.list {
-            if p.status.is_empty() || !status_fits(p.action, &p.status) {
+            if p.status.is_empty() || !status_fits(p.action, &p.status, r.role) {
                 p.status = default_status(p, r).into();
             }
         }
@@ -329,17 +327,18 @@ fn is_status(word: &str) -> bool {
         && parts.next().is_none()
 }
 
-/// The class of a status must say what the action says (RFC 3886, 3.3.4); a relay's bounce may carry the remote's 5.x.x.
-fn status_fits(action: Action, status: &str) -> bool {
+/// The class of a status must say what the action says (RFC 3886, 3.3.4).
+fn status_fits(action: Action, status: &str, role: Role) -> bool {
     match action {
         Action::Delivered | Action::Relayed | Action::Expanded | Action::Transferred => status.starts_with('2'),
         Action::Delayed => status.starts_with('4'),
-        Action::Failed => status.starts_with(['4', '5']),
+        // A refusal may be for now only; what an MTA gave up is failed for good.
+        Action::Failed => status.starts_with('5') || (role == Role::Reject && status.starts_with('4')),
         Action::Opaque => status.starts_with('2'),
     }
 }
 
-/// DESIGN section 6. A refusal's reply code tells its class.
+/// See the table of actions in the crate's description. A refusal's reply code tells its class.
 fn default_status(p: &Recipient, r: &Record) -> &'static str {
     match p.action {
         Action::Delivered | Action::Opaque | Action::Expanded => "2.0.0",

@@ -52,7 +52,7 @@ pub struct Slot {
     pub queue_id: String,
 }
 
-/// The most bytes of a key (I9); what is longer is cut and ends in a hash.
+/// The most bytes of a key; what is longer is cut and ends in a hash.
 pub const MAX_KEY: usize = 1024;
 
 impl Slot {
@@ -133,7 +133,7 @@ pub struct Client {
     pub ip: Option<String>,
 }
 
-/// Everything known about one message at one MTA, in the words of DESIGN section 7.
+/// Everything known about one message at one MTA.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// Unique name of the record.

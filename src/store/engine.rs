@@ -84,7 +84,7 @@ fn is_ours(name: &str) -> bool {
     name.starts_with('.') || name == super::writer::LOCK
 }
 
-/// Makes a folder's entries durable (I4).
+/// Makes a folder's entries durable.
 pub(super) fn sync_dir(dir: &Path) -> Result<()> {
     let io = |source| StoreError::Io { doing: "sync folder", path: dir.into(), source };
     std::fs::File::open(dir).and_then(|f| f.sync_all()).map_err(io)

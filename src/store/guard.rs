@@ -1,7 +1,6 @@
 //! A folder that stops at the first failed write.
 //!
-//! tantivy's threads go on after an error and may publish half a batch later (BAR, "What tantivy 0.27 really
-//! does"). Behind this wrapper every write after the first failed one fails too, so nothing can follow it; the
+//! tantivy's threads go on after an error and may publish half a batch later. Behind this wrapper every write after the first failed one fails too, so nothing can follow it; the
 //! error itself is kept, since tantivy's own often says only that a worker died.
 
 use std::io::{self, BufWriter, Write};

@@ -1,4 +1,4 @@
-//! The store: puts records, finds records, and keeps them whole (DESIGN R2, R4).
+//! The store: puts records, finds records, and keeps them whole (R2, R4).
 //!
 //! The default engine is one embedded tantivy index in one folder; nothing outside this module knows that.
 //!
@@ -100,7 +100,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the disk (or quota) is full: stop reading sources, go on answering, try again when there is room (I7).
+    /// Whether the disk (or quota) is full: stop reading sources, go on answering, try again when there is room.
     pub fn is_storage_full(&self) -> bool {
         use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         matches!(self, StoreError::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge))

@@ -2,4 +2,5 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod fold;
+mod structure;
 mod support;

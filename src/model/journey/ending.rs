@@ -1,0 +1,204 @@
+//! How it ended: every recipient of a root followed over every hand-over to the last record that knows it.
+
+use super::Ending;
+use super::evidence::same_address;
+use super::pool::Pool;
+use crate::model::event::Action;
+use crate::model::record::{Recipient, Record};
+
+impl Pool {
+    /// "relayed" becomes "transferred" where the next host's record follows.
+    pub(super) fn upgraded(&self, i: usize, r: &Record) -> Record {
+        let mut r = r.clone();
+        for (n, p) in r.recipients.iter_mut().enumerate() {
+            if p.action == Action::Relayed && self.next.contains_key(&(i, n)) {
+                p.action = Action::Transferred;
+            }
+        }
+        r
+    }
+
+    /// How it ended for each recipient of a root, following every hand-over.
+    pub(super) fn endings(&self, root: usize, out: &mut Vec<Ending>) {
+        let Some(r) = self.hops.get(root) else { return };
+        let mut seen: Vec<&str> = Vec::new();
+        for p in &r.recipients {
+            if seen.iter().any(|s| same_address(s, &p.original_recipient)) {
+                continue;
+            }
+            seen.push(&p.original_recipient);
+            let mut leaves: Vec<Ending> = Vec::new();
+            for (n, q) in r.recipients.iter().enumerate() {
+                if same_address(&q.original_recipient, &p.original_recipient) {
+                    self.follow(root, n, &mut vec![], &mut leaves);
+                }
+            }
+            leaves = distinct(leaves);
+            for leaf in &mut leaves {
+                leaf.original_recipient = p.original_recipient.clone();
+            }
+            if leaves.len() > 1 {
+                out.push(expanded(p, &leaves));
+                leaves.iter_mut().for_each(|l| l.member = true);
+            }
+            out.append(&mut leaves);
+        }
+    }
+
+    fn follow(&self, at: usize, n: usize, way: &mut Vec<usize>, out: &mut Vec<Ending>) {
+        let Some(r) = self.hops.get(at) else { return };
+        let Some(p) = r.recipients.get(n) else { return };
+        if way.contains(&at) || way.len() > 64 {
+            return;
+        }
+        way.push(at);
+        let (p, redirected) = self.refined(r, p);
+        let child = match (p.action, redirected) {
+            (Action::Relayed, true) => self.redirect_of(at, &p),
+            (Action::Relayed, false) => self.next.get(&(at, n)).copied(),
+            _ => None,
+        };
+        let before = out.len();
+        if let Some(to) = child {
+            for m in self.matching(to, &p) {
+                self.follow(to, m, way, out);
+            }
+        }
+        if out.len() == before {
+            out.push(self.leaf(r, p, child, way));
+        }
+        way.pop();
+    }
+
+    /// Nothing more is known than what this record (or the next one, where it lies queued) says.
+    fn leaf(&self, r: &Record, mut p: Recipient, child: Option<usize>, way: &[usize]) -> Ending {
+        let mut at = r.reporting_mta.clone();
+        let mut path: Vec<String> = way.iter().filter_map(|&i| Some(self.hops.get(i)?.key.clone())).collect();
+        if let Some(c) = child.and_then(|c| self.hops.get(c)).filter(|c| !path.contains(&c.key)) {
+            at = c.reporting_mta.clone();
+            path.push(c.key.clone());
+            if !c.closed {
+                p.action = Action::Delayed;
+                p.status = "4.0.0".into();
+                p.diagnostic = None;
+            } else if c.remark.is_some() && c.recipients.is_empty() {
+                p.diagnostic = c.remark.clone();
+            }
+        }
+        Ending { original_recipient: p.original_recipient.clone(), last: p, at, path, member: false }
+    }
+
+    /// Which recipients of the next record are `p`: those it was made from, else those it became, else the only one.
+    fn matching(&self, to: usize, p: &Recipient) -> Vec<usize> {
+        let Some(c) = self.hops.get(to) else { return vec![] };
+        let which = |f: &dyn Fn(&Recipient) -> bool| -> Vec<usize> {
+            c.recipients.iter().enumerate().filter(|(_, q)| f(q)).map(|(i, _)| i).collect()
+        };
+        if let Some(to) = p.redirected_to.as_deref() {
+            let hit = which(&|q| same_address(&q.original_recipient, to) || same_address(&q.final_recipient, to));
+            if !hit.is_empty() {
+                return hit;
+            }
+        }
+        let tries: [&dyn Fn(&Recipient) -> bool; 3] = [
+            &|q| same_address(&q.original_recipient, &p.final_recipient),
+            &|q| same_address(&q.original_recipient, &p.original_recipient),
+            &|q| same_address(&q.final_recipient, &p.final_recipient) || same_address(&q.final_recipient, &p.original_recipient),
+        ];
+        for t in tries {
+            let hit = which(t);
+            if !hit.is_empty() {
+                return hit;
+            }
+        }
+        // An alias with an owner is forwarded under the owner's name, and its members no longer name it.
+        let forward = p.remote_mta.is_none() && p.remote_ip.is_none() && p.remote_queue_id.is_some();
+        if c.recipients.len() == 1 || forward { (0..c.recipients.len()).collect() } else { vec![] }
+    }
+
+    /// The record under which a Sieve redirect went on.
+    fn redirect_of(&self, at: usize, p: &Recipient) -> Option<usize> {
+        let to = p.redirected_to.as_deref()?;
+        let mut children = self.edges.iter().filter(|e| e.0 == at).map(|e| e.1).collect::<Vec<_>>();
+        children.sort_unstable();
+        children.into_iter().find(|&c| {
+            self.hops.get(c).is_some_and(|c| {
+                c.recipients.iter().any(|q| same_address(&q.original_recipient, to) || same_address(&q.final_recipient, to))
+            })
+        })
+    }
+
+    /// What witnesses add to the MTA's word: Dovecot says 250 even for what its Sieve script discarded (R9).
+    fn refined(&self, r: &Record, p: &Recipient) -> (Recipient, bool) {
+        let mut p = p.clone();
+        if !matches!(p.action, Action::Delivered | Action::Relayed) {
+            return (p, false);
+        }
+        if p.action == Action::Relayed && p.redirected_to.is_some() {
+            return (p, true);
+        }
+        let original = p.clone();
+        for w in self.witness_of(r, &original) {
+            let who = |x: &&Recipient| {
+                same_address(&x.final_recipient, &original.final_recipient)
+                    || same_address(&x.final_recipient, &original.original_recipient)
+            };
+            let only = w.recipients.first().filter(|_| w.recipients.len() == 1 && w.queue_id == original.remote_queue_id);
+            let Some(x) = w.recipients.iter().find(who).or(only) else { continue };
+            p.disposition = x.disposition.clone().or(p.disposition);
+            p.redirected_to = x.redirected_to.clone().or(p.redirected_to);
+            let redirect = x.action == Action::Relayed && x.redirected_to.is_some();
+            match x.action {
+                Action::Opaque | Action::Failed => {
+                    p.action = x.action;
+                    p.status = x.status.clone();
+                    // The MTA's "250 Saved" would say the opposite.
+                    p.diagnostic = x.diagnostic.clone();
+                }
+                Action::Relayed if redirect && original.action == Action::Delivered => {
+                    p.action = Action::Relayed;
+                    return (p, true);
+                }
+                _ => {}
+            }
+        }
+        (p, false)
+    }
+}
+
+fn expanded(p: &Recipient, leaves: &[Ending]) -> Ending {
+    // The record at which the ways part is where the alias lives.
+    let mut path: Vec<String> = leaves.first().map(|l| l.path.clone()).unwrap_or_default();
+    for leaf in leaves {
+        let common = path.iter().zip(&leaf.path).take_while(|(a, b)| a == b).count();
+        path.truncate(common);
+    }
+    let at = path.last().and_then(|k| k.split('/').next()).unwrap_or_default().to_string();
+    let last = Recipient {
+        action: Action::Expanded,
+        status: "2.0.0".into(),
+        final_recipient: p.original_recipient.clone(),
+        diagnostic: None,
+        disposition: None,
+        remote_mta: None,
+        remote_ip: None,
+        remote_queue_id: None,
+        ..p.clone()
+    };
+    Ending { original_recipient: p.original_recipient.clone(), last, at, path, member: false }
+}
+
+/// One line for each place it ended in: two attempts at the same address are one, and of a failure and a success of it the success counts.
+fn distinct(leaves: Vec<Ending>) -> Vec<Ending> {
+    let mut out: Vec<Ending> = Vec::new();
+    for leaf in leaves {
+        match out.iter_mut().find(|o| same_address(&o.last.final_recipient, &leaf.last.final_recipient)) {
+            Some(o) if o.last.action == Action::Delayed || (o.last.action == Action::Failed && leaf.last.action != Action::Delayed) => {
+                *o = leaf
+            }
+            Some(_) => {}
+            None => out.push(leaf),
+        }
+    }
+    out
+}

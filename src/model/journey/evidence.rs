@@ -1,0 +1,100 @@
+//! What speaks for two records being of one message, and for two names being one.
+
+use crate::model::event::Action;
+use crate::model::record::{Recipient, Record};
+
+/// Addresses compare without case and without needless quotes.
+pub fn same_address(a: &str, b: &str) -> bool {
+    a == b || unquoted(a) == unquoted(b)
+}
+
+fn unquoted(a: &str) -> String {
+    let a = a.to_lowercase();
+    match a.rsplit_once('@') {
+        Some((local, domain)) if local.len() > 1 && local.starts_with('"') && local.ends_with('"') => {
+            format!("{}@{domain}", local.trim_matches('"').replace('\\', ""))
+        }
+        _ => a,
+    }
+}
+
+pub(super) fn has_recipient(c: &Record, p: &Recipient) -> bool {
+    c.recipients.iter().any(|q| {
+        [&q.original_recipient, &q.final_recipient]
+            .iter()
+            .any(|x| same_address(x, &p.final_recipient) || same_address(x, &p.original_recipient))
+    })
+}
+
+/// Whether any recipient of `r` was handed to `c`; the recipient.
+pub(super) fn handed<'a>(r: &'a Record, c: &Record) -> Option<&'a Recipient> {
+    let by_orig = c.orig_queue_id.is_some() && c.orig_queue_id == r.queue_id && same_host(&c.reporting_mta, &r.reporting_mta);
+    r.recipients.iter().find(|p| by_orig || hands_over(r, p, c))
+}
+
+/// Whether `p` of `r` was handed to `c`: the id is `c`'s and the host spoken to is `c`'s host.
+pub(super) fn hands_over(r: &Record, p: &Recipient, c: &Record) -> bool {
+    let id = p.remote_queue_id.as_deref();
+    if id.is_none() || id != c.queue_id.as_deref() || matches!(p.action, Action::Failed | Action::Delayed) {
+        return false;
+    }
+    if is_local_hop(p) {
+        return same_host(&r.reporting_mta, &c.reporting_mta);
+    }
+    let same_mail = r.message_id.is_some() && r.message_id == c.message_id;
+    names_host(p, &c.reporting_mta) || client_is(c, &r.reporting_mta) || same_mail
+}
+
+/// A forward within the MTA, or a hand-over to something on the same host.
+fn is_local_hop(p: &Recipient) -> bool {
+    match (p.remote_ip.as_deref(), p.remote_mta.as_deref()) {
+        (None, None) => true,
+        (Some(ip), _) => ip == "::1" || ip.starts_with("127."),
+        (None, Some(name)) => name == "localhost",
+    }
+}
+
+pub(super) fn names_host(p: &Recipient, host: &str) -> bool {
+    let local = is_local_hop(p) && p.remote_ip.is_some();
+    !local && (p.remote_mta.as_deref().is_some_and(|n| same_host(n, host)) || p.remote_ip.as_deref() == Some(host))
+}
+
+pub(super) fn client_is(c: &Record, host: &str) -> bool {
+    c.client.name.as_deref().is_some_and(|n| same_host(n, host)) || c.client.ip.as_deref() == Some(host)
+}
+
+pub(super) fn client_is_relay(c: &Record, p: &Recipient) -> bool {
+    let name = matches!((&c.client.name, &p.remote_mta), (Some(a), Some(b)) if same_host(a, b));
+    let ip = matches!((&c.client.ip, &p.remote_ip), (Some(a), Some(b)) if a == b && !a.starts_with("127."));
+    name || ip
+}
+
+/// Host names compare without case; a short name matches the FQDN it begins.
+pub fn same_host(a: &str, b: &str) -> bool {
+    let (a, b) = (a.trim_end_matches('.').to_lowercase(), b.trim_end_matches('.').to_lowercase());
+    if a == b {
+        return !a.is_empty();
+    }
+    let is_ip = |s: &str| s.parse::<std::net::IpAddr>().is_ok();
+    if is_ip(&a) || is_ip(&b) {
+        return false;
+    }
+    let short_of = |s: &str, l: &str| !s.is_empty() && !s.contains('.') && l.strip_prefix(s).is_some_and(|rest| rest.starts_with('.'));
+    short_of(&a, &b) || short_of(&b, &a)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_and_addresses_compare_as_people_mean_them() {
+        assert!(same_host("store", "store.example.test"));
+        assert!(same_host("MX1.example.test", "mx1.example.test"));
+        assert!(!same_host("store", "store2.example.test"));
+        assert!(!same_host("192.0.2.1", "192"));
+        assert!(!same_host("", ""));
+        assert!(same_address("\"ok quoted\"@x.test", "ok quoted@X.test"));
+        assert!(!same_address("a@b", "a@c"));
+    }
+}

@@ -1,0 +1,125 @@
+//! The journey: the records of one message, joined across MTAs, and how it ended for each recipient.
+//!
+//! Joined is by hand-over first: the reply of the next host names a queue id, and a record of that
+//! host has it (`queue_id`). Where no id was logged, records of one Message-ID are joined when the
+//! one handed a common recipient to the other's host within a short while (`message_id`); the edge
+//! says so, since a Message-ID is the sender's choice and can be copied (R8).
+//! Nothing here is stored: it is derived each time from the records found (R1).
+
+mod ending;
+mod evidence;
+mod pool;
+
+pub use evidence::{same_address, same_host};
+
+use super::record::{Recipient, Record, Role};
+use super::time::SECOND;
+use pool::Pool;
+use rustc_hash::FxHashSet;
+
+/// Where the records come from.
+pub trait Lookup {
+    /// Why a look-up failed.
+    type Error;
+    /// Records that have this id as queue id, Message-ID, ENVID, next host's queue id or earlier queue id.
+    fn by_id(&self, id: &str) -> Result<Vec<Record>, Self::Error>;
+}
+
+/// Most records of one journey (R6).
+pub const MAX_RECORDS: usize = 2_000;
+/// Clocks of two hosts may differ by a zone: how far apart both ends of a proven hand-over may be.
+pub const PROOF_WINDOW: i64 = 14 * 3600 * SECOND;
+/// How far apart records joined by likeness may be.
+pub const LIKENESS_WINDOW: i64 = 600 * SECOND;
+
+/// Why two records are joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum By {
+    /// The reply (or the log's own word) names the next record's queue id.
+    QueueId,
+    /// Both bear the same ENVID.
+    EnvelopeId,
+    /// Both bear the same Message-ID and the hand-over fits.
+    MessageId,
+}
+
+impl By {
+    /// The word in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            By::QueueId => "queue_id",
+            By::EnvelopeId => "envelope_id",
+            By::MessageId => "message_id",
+        }
+    }
+}
+
+/// A hand-over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edge {
+    /// Key of the record that handed on.
+    pub from: String,
+    /// Key of the record that took it.
+    pub to: String,
+    /// Why they are joined.
+    pub by: By,
+}
+
+/// How it ended for one recipient, as the sender addressed it.
+#[derive(Debug, Clone)]
+pub struct Ending {
+    /// As the sender addressed it; for members of an alias, the alias.
+    pub original_recipient: String,
+    /// Where it went in the end.
+    pub last: Recipient,
+    /// Host that says so.
+    pub at: String,
+    /// Keys of the records on the way.
+    pub path: Vec<String>,
+    /// Whether this line is a member of an alias that has its own line.
+    pub member: bool,
+}
+
+/// One message's way.
+#[derive(Debug, Clone)]
+pub struct Journey {
+    /// Hops, in the order of the hand-overs, then of time.
+    pub records: Vec<Record>,
+    /// What other programs said of it, joined to the hops.
+    pub witnesses: Vec<Record>,
+    /// Hand-overs.
+    pub edges: Vec<Edge>,
+    /// How it ended.
+    pub endings: Vec<Ending>,
+    /// Whether a bound cut it short.
+    pub truncated: bool,
+}
+
+/// Angle brackets off an id.
+pub fn bare_id(id: &str) -> &str {
+    let id = id.trim();
+    id.strip_prefix('<').and_then(|i| i.strip_suffix('>')).unwrap_or(id)
+}
+
+/// All journeys that an id (Message-ID, queue id, ENVID, with or without `<>`) names, oldest first.
+pub fn trace<L: Lookup>(lookup: &L, id: &str) -> Result<Vec<Journey>, L::Error> {
+    let id = bare_id(id);
+    let mut pool = Pool::default();
+    let found = lookup.by_id(id)?;
+    let names =
+        |r: &Record| r.queue_id.as_deref() == Some(id) || r.message_id.as_deref() == Some(id) || r.envelope_id.as_deref() == Some(id);
+    let hands = |r: &Record| r.recipients.iter().any(|p| p.remote_queue_id.as_deref() == Some(id));
+    let mut seeds: Vec<Record> = found.iter().filter(|r| r.role == Role::Hop && names(r)).cloned().collect();
+    let witnesses: Vec<Record> = found.iter().filter(|r| r.role == Role::Witness && names(r)).cloned().collect();
+    if seeds.is_empty() && witnesses.is_empty() {
+        // Only the host before knows the id.
+        seeds = found.iter().filter(|r| r.role == Role::Hop && hands(r)).cloned().collect();
+    }
+    for id in witnesses.iter().flat_map(|w| [&w.message_id, &w.orig_queue_id]).flatten() {
+        seeds.extend(lookup.by_id(id)?.into_iter().filter(|r| r.role == Role::Hop));
+    }
+    let seed_keys: FxHashSet<String> = seeds.iter().chain(&witnesses).map(|r| r.key.clone()).collect();
+    pool.grow(lookup, seeds, witnesses)?;
+    pool.join();
+    Ok(pool.journeys(&seed_keys))
+}
