@@ -236,33 +236,18 @@ impl Run<'_, '_> {
         let order = std::mem::take(&mut self.order);
         let mut fold = Fold::new(&mut ledger, &parsers, self.options.site, clock, order, self.options.host.clone());
         let mut file = OneFile { before, counts: Counts::default(), failed: None };
-        let mut last: Option<(Block, Vec<Chunk>)> = None;
+        let mut last: Option<Parsed> = None;
         let mut outcome = Ok(());
         loop {
-            let block = match blocks.next() {
-                Ok(block) if !self.stopped() => block,
-                Ok(_) => None,
-                Err(error) => {
-                    file.failed = Some(error);
-                    None
-                }
-            };
+            // A block that was taken counts as read in the file's state: ask before taking it.
+            let taken = if self.stopped() { Ok(None) } else { blocks.next() };
+            let block = taken.unwrap_or_else(|error| {
+                file.failed = Some(error);
+                None
+            });
             let ended = block.is_none();
-            let (parsed, _) = rayon::join(
-                || {
-                    block.map(|b| {
-                        let chunks = parse_block(&parsers, &b.bytes);
-                        (b, chunks)
-                    })
-                },
-                || {
-                    if let Some((b, chunks)) = &last {
-                        fold_block(&mut fold, b, chunks)
-                    }
-                },
-            );
-            if let Some((b, _)) = std::mem::replace(&mut last, parsed) {
-                blocks.give_back(b.bytes);
+            if let Some(buffer) = step(&parsers, &mut fold, &mut last, block) {
+                blocks.give_back(buffer);
             }
             if let Some((b, chunks)) = &last
                 && !b.warm
@@ -274,13 +259,13 @@ impl Run<'_, '_> {
                 break;
             }
             if fold.ledger.bytes() > self.options.budget {
-                if let Some((b, chunks)) = last.take() {
-                    fold_block(&mut fold, &b, &chunks);
-                    blocks.give_back(b.bytes);
+                // The file's state covers every block that was taken: fold the one that was just parsed, too.
+                if let Some(buffer) = step(&parsers, &mut fold, &mut last, None) {
+                    blocks.give_back(buffer);
                 }
                 self.note(&blocks, &file, &fold, false);
-                if let Err(error) = self.committer.commit(fold.ledger.drain(), std::mem::take(&mut self.sources)) {
-                    outcome = Err(error);
+                outcome = self.committer.commit(fold.ledger.drain(), std::mem::take(&mut self.sources));
+                if outcome.is_err() {
                     break;
                 }
             }
@@ -348,6 +333,9 @@ impl Run<'_, '_> {
     }
 }
 
+/// A block and what its lines say.
+type Parsed = (Block, Vec<Chunk>);
+
 struct OneFile {
     before: Extra,
     counts: Counts,
@@ -371,8 +359,17 @@ impl From<StoreError> for FileError {
     }
 }
 
-fn fold_block(fold: &mut Fold, block: &Block, chunks: &[Chunk]) {
-    for chunk in chunks {
-        fold.chunk(&block.bytes, chunk, block.warm);
-    }
+/// Parses `block` while the block before it (`last`) is folded; then `block` is the last one. Returns the folded one's buffer.
+fn step(parsers: &Arc<Parsers>, fold: &mut Fold, last: &mut Option<Parsed>, block: Option<Block>) -> Option<Vec<u8>> {
+    let parse = |b: Block| {
+        let chunks = parse_block(parsers, &b.bytes);
+        (b, chunks)
+    };
+    let fold_last = || {
+        for (block, chunks) in last.iter() {
+            chunks.iter().for_each(|c| fold.chunk(&block.bytes, c, block.warm));
+        }
+    };
+    let (parsed, ()) = rayon::join(|| block.map(parse), fold_last);
+    std::mem::replace(last, parsed).map(|(b, _)| b.bytes)
 }

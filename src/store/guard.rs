@@ -1,7 +1,8 @@
 //! A folder that stops at the first failed write.
 //!
-//! tantivy's threads go on after an error and may publish half a batch later. Behind this wrapper every write after the first failed one fails too, so nothing can follow it; the
-//! error itself is kept, since tantivy's own often says only that a worker died.
+//! tantivy's threads go on after an error and may publish half a batch later. Behind this wrapper every
+//! write after the first failed one fails too, so nothing can follow it; the error itself is kept, since
+//! tantivy's own often says only that a worker died.
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
