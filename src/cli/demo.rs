@@ -1,6 +1,6 @@
 //! `msgtrk demo`: the whole way on the sample logs.
 
-use super::{Context, InStore, progress, text, trace};
+use super::{Context, progress, text, trace};
 use crate::ingest::backfill::{BUDGET, Options, backfill};
 use crate::model::event::Action;
 use crate::model::query::{Query, Sort};
@@ -52,7 +52,7 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
         bail!("{}: no message over several hosts in these logs", a.samples.display());
     };
     anstream::println!("\n$ msgtrk --index {index} trace '{}'", text::clean(&id));
-    for j in crate::model::journey::trace(&InStore(&store), &id)? {
+    for j in crate::model::journey::trace(&mut store.walk(), &id)? {
         anstream::print!("{}", trace::show(cx, &j, false));
     }
     Ok(ExitCode::SUCCESS)
@@ -64,7 +64,7 @@ fn example(store: &Store) -> anyhow::Result<Option<String>> {
     let mut best: Option<(usize, String)> = None;
     for r in store.find(&query)?.records {
         let Some(id) = r.message_id else { continue };
-        let hops = crate::model::journey::trace(&InStore(store), &id)?.first().map_or(0, |j| j.records.len());
+        let hops = crate::model::journey::trace(&mut store.walk(), &id)?.first().map_or(0, |j| j.records.len());
         if best.as_ref().is_none_or(|(n, _)| hops > *n) {
             best = Some((hops, id));
         }

@@ -14,8 +14,6 @@ mod trace;
 mod verify;
 
 use crate::config::{Config, Site};
-use crate::model::journey::Lookup;
-use crate::model::record::{Record, StoredRecord};
 use crate::parse::Parsers;
 use crate::resolve::clock::Zone;
 use crate::store::{Store, StoreError};
@@ -159,18 +157,4 @@ fn iana_time_zone() -> Zone {
         text.split_once("zoneinfo/")?.1.parse().ok()
     };
     from_env.or_else(link).unwrap_or(Zone::Fixed(0))
-}
-
-/// Look-ups of a journey in the store.
-struct InStore<'a>(&'a Store);
-
-/// Most records that one id is followed to.
-const MOST_BY_ID: usize = 4_000;
-
-impl Lookup for InStore<'_> {
-    type Error = StoreError;
-
-    fn by_id(&self, id: &str) -> Result<Vec<Record>, StoreError> {
-        Ok(self.0.by_id(id, MOST_BY_ID)?.iter().map(StoredRecord::derive).collect())
-    }
 }

@@ -2,11 +2,12 @@
 
 use super::search::word;
 use super::text::{action_style, bold, clean, dim, paint};
-use super::{Context, InStore, json, stats, text};
+use super::{Context, json, stats, text};
 use crate::model::event::Action;
 use crate::model::journey::{By, Ending, Journey, trace};
 use crate::model::query::Query;
 use crate::model::record::{Recipient, Record};
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::process::ExitCode;
@@ -28,7 +29,7 @@ pub struct Arguments {
 
 pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     let store = cx.open()?;
-    let journeys = trace(&InStore(&store), &a.id)?;
+    let journeys = trace(&mut store.walk(), &a.id)?;
     let mut out = std::io::BufWriter::new(anstream::stdout());
     if a.json {
         serde_json::to_writer(&mut out, &json::journeys(&journeys, a.lines))?;
@@ -183,11 +184,13 @@ fn notes(j: &Journey, r: &Record) -> Vec<String> {
     let mut notes = Vec::new();
     notes.extend(r.remark.iter().map(|x| format!("decided: {x}")));
     notes.extend(r.notices.iter().map(|(kind, id)| format!("{kind} notification sent as {id}")));
+    let sessions: HashSet<&str> = r.recipients.iter().filter_map(|p| p.remote_queue_id.as_deref()).collect();
+    let behind_pipe = r.recipients.iter().any(|p| p.remote_queue_id.is_none());
     for w in &j.witnesses {
-        let session = r.recipients.iter().any(|p| p.remote_queue_id.is_some() && p.remote_queue_id == w.queue_id);
+        let session = w.queue_id.as_deref().is_some_and(|id| sessions.contains(id));
         let filter = w.orig_queue_id.is_some() && w.orig_queue_id == r.queue_id;
-        let mail = w.message_id.is_some() && w.message_id == r.message_id && w.reporting_mta == r.reporting_mta;
-        if !(session || filter || (mail && r.recipients.iter().any(|p| p.remote_queue_id.is_none()))) {
+        let mail = behind_pipe && w.message_id.is_some() && w.message_id == r.message_id && w.reporting_mta == r.reporting_mta;
+        if !(session || filter || mail) {
             continue;
         }
         if let Some(v) = &w.verdict {

@@ -2,7 +2,7 @@
 
 use super::event::{Action, Event, Field, Kind};
 use super::record::{EventLine, Recipient, Record, Role, Stamp, StoredRecord};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Computes the record of a stored set of events.
 pub fn derive(stored: &StoredRecord) -> Record {
@@ -142,11 +142,15 @@ impl People {
 
     /// Recipients of the envelope that no attempt spoke of yet get a line of their own: queued, never tried.
     fn untried(&mut self) {
-        for name in std::mem::take(&mut self.named) {
-            let known = |p: &Recipient| {
-                super::journey::same_address(&p.original_recipient, &name) || super::journey::same_address(&p.final_recipient, &name)
-            };
-            if !self.list.iter().any(known) {
+        let named = std::mem::take(&mut self.named);
+        if named.is_empty() {
+            return;
+        }
+        let folded = super::journey::folded;
+        let mut known: FxHashSet<String> =
+            self.list.iter().flat_map(|p| [folded(&p.original_recipient), folded(&p.final_recipient)]).collect();
+        for name in named {
+            if known.insert(folded(&name)) {
                 self.entry(name.clone(), name);
             }
         }

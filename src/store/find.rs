@@ -2,10 +2,11 @@
 
 use super::schema::{self, prefix};
 use super::{Found, Result, Store, StoreError, Total};
+use crate::model::journey::Lookup;
 use crate::model::query::{Pattern, Query, Sort};
 use crate::model::record::{Record, Role, StoredRecord};
 use rayon::prelude::*;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 use tantivy::index::InvertedIndexReader;
 use tantivy::postings::TermInfo;
 use tantivy::schema::{Field, IndexRecordOption};
@@ -13,6 +14,27 @@ use tantivy::{BitSet, DocAddress, DocId, DocSet, Searcher, SegmentReader, TERMIN
 
 /// Candidates that are fetched and tested at a time.
 const STEP: usize = 512;
+
+/// Records that a walk has had already.
+#[derive(Default)]
+pub struct Seen(HashSet<DocAddress>);
+
+/// A walk over the store from id to id, for one journey.
+pub struct Walk<'a> {
+    store: &'a Store,
+    seen: Seen,
+}
+
+/// Most records that one id is followed to.
+const MOST_BY_ID: usize = 4_000;
+
+impl Lookup for Walk<'_> {
+    type Error = StoreError;
+
+    fn by_id(&mut self, id: &str) -> Result<Vec<Record>> {
+        self.store.by_id(id, MOST_BY_ID, &mut self.seen)
+    }
+}
 
 /// One condition on the terms of a document: it has one of them.
 enum Clause {
@@ -314,24 +336,37 @@ impl Store {
         if step.len() > 64 { step.par_iter().map(one).collect() } else { step.iter().map(one).collect() }
     }
 
+    /// Begins a walk from id to id.
+    pub fn walk(&self) -> Walk<'_> {
+        Walk { store: self, seen: Seen::default() }
+    }
+
     /// Records that have just this string as queue id, message id, envelope id, next host's queue id, former queue
     /// id, or queue id of a notification or its cause; newest first, at most `limit`. Witnesses are among them.
     ///
+    /// What `seen` holds is left out, unread, and what is returned is put into it: a walk from id to id reads each
+    /// record once, however many of its ids lead back to it.
+    ///
     /// # Errors
     /// When the index cannot be read.
-    pub fn by_id(&self, id: &str, limit: usize) -> Result<Vec<StoredRecord>> {
+    pub fn by_id(&self, id: &str, limit: usize, seen: &mut Seen) -> Result<Vec<Record>> {
         let searcher = self.searcher();
         let clauses = vec![Clause::Terms(self.fields.ids, vec![id.to_lowercase()])];
         let plan = Plan { clauses, since: i64::MIN, until: i64::MAX, exact: false };
         let (places, _) = plan.candidates(&searcher, Sort::Newest, None, usize::MAX).map_err(self.error("search"))?;
         let mut found = Vec::new();
         for (_, at) in places {
+            if seen.0.contains(&at) {
+                continue;
+            }
             if found.len() >= limit {
                 break;
             }
             let stored = self.fetch(&searcher, at)?;
-            if schema::ids(&stored, &stored.derive()).iter().any(|own| own == id) {
-                found.push(stored);
+            let record = stored.derive();
+            if schema::ids(&stored, &record).iter().any(|own| own == id) {
+                seen.0.insert(at);
+                found.push(record);
             }
         }
         Ok(found)

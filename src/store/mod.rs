@@ -29,6 +29,7 @@ use std::path::PathBuf;
 pub use check::{Coverage, HostCoverage, Stats, VerifyReport};
 pub use engine::Store;
 pub use filter::KeyFilter;
+pub use find::{Seen, Walk};
 pub use schema::VERSION;
 pub use writer::Writer;
 

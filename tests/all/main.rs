@@ -2,5 +2,8 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod fold;
+mod hostile;
+mod inputs;
 mod structure;
 mod support;
+mod truth;

@@ -2,11 +2,11 @@
 
 use msgtrk::config::Site;
 use msgtrk::ingest::backfill::{BUDGET, Options, Progress, Summary, backfill};
-use msgtrk::model::journey::{Journey, Lookup, trace};
+use msgtrk::model::journey::{Journey, trace};
 use msgtrk::model::query::Query;
-use msgtrk::model::record::{Record, StoredRecord};
+use msgtrk::model::record::StoredRecord;
 use msgtrk::parse::Parsers;
-use msgtrk::store::{Store, StoreError};
+use msgtrk::store::Store;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::AtomicBool;
@@ -79,17 +79,7 @@ impl Index {
     }
 
     pub fn trace(&self, id: &str) -> Vec<Journey> {
-        trace(&By(&self.store()), id).unwrap()
-    }
-}
-
-/// Look-ups of a journey.
-pub struct By<'a>(pub &'a Store);
-
-impl Lookup for By<'_> {
-    type Error = StoreError;
-    fn by_id(&self, id: &str) -> Result<Vec<Record>, StoreError> {
-        Ok(self.0.by_id(id, 4000)?.iter().map(StoredRecord::derive).collect())
+        trace(&mut self.store().walk(), id).unwrap()
     }
 }
 

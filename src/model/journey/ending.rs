@@ -1,10 +1,12 @@
 //! How it ended: every recipient of a root followed over every hand-over to the last record that knows it.
 
 use super::Ending;
-use super::evidence::same_address;
+use super::evidence::folded;
+use super::index::said_of;
 use super::pool::Pool;
 use crate::model::event::Action;
 use crate::model::record::{Recipient, Record};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 impl Pool {
     /// "relayed" becomes "transferred" where the next host's record follows.
@@ -21,17 +23,15 @@ impl Pool {
     /// How it ended for each recipient of a root, following every hand-over.
     pub(super) fn endings(&self, root: usize, out: &mut Vec<Ending>) {
         let Some(r) = self.hops.get(root) else { return };
-        let mut seen: Vec<&str> = Vec::new();
+        let Some(names) = self.names.get(root) else { return };
+        let mut seen: FxHashSet<String> = FxHashSet::default();
         for p in &r.recipients {
-            if seen.iter().any(|s| same_address(s, &p.original_recipient)) {
+            if !seen.insert(folded(&p.original_recipient)) {
                 continue;
             }
-            seen.push(&p.original_recipient);
             let mut leaves: Vec<Ending> = Vec::new();
-            for (n, q) in r.recipients.iter().enumerate() {
-                if same_address(&q.original_recipient, &p.original_recipient) {
-                    self.follow(root, n, &mut vec![], &mut leaves);
-                }
+            for &n in names.original(&p.original_recipient) {
+                self.follow(root, n, &mut vec![], &mut leaves);
             }
             leaves = distinct(leaves);
             for leaf in &mut leaves {
@@ -90,26 +90,27 @@ impl Pool {
 
     /// Which recipients of the next record are `p`: those it was made from, else those it became, else the only one.
     fn matching(&self, to: usize, p: &Recipient) -> Vec<usize> {
-        let Some(c) = self.hops.get(to) else { return vec![] };
-        let which = |f: &dyn Fn(&Recipient) -> bool| -> Vec<usize> {
-            c.recipients.iter().enumerate().filter(|(_, q)| f(q)).map(|(i, _)| i).collect()
+        let (Some(c), Some(names)) = (self.hops.get(to), self.names.get(to)) else { return vec![] };
+        let either = |a: &[usize], b: &[usize]| {
+            let mut all = [a, b].concat();
+            all.sort_unstable();
+            all.dedup();
+            all
         };
         if let Some(to) = p.redirected_to.as_deref() {
-            let hit = which(&|q| same_address(&q.original_recipient, to) || same_address(&q.final_recipient, to));
+            let hit = either(names.original(to), names.last(to));
             if !hit.is_empty() {
                 return hit;
             }
         }
-        let tries: [&dyn Fn(&Recipient) -> bool; 3] = [
-            &|q| same_address(&q.original_recipient, &p.final_recipient),
-            &|q| same_address(&q.original_recipient, &p.original_recipient),
-            &|q| same_address(&q.final_recipient, &p.final_recipient) || same_address(&q.final_recipient, &p.original_recipient),
-        ];
-        for t in tries {
-            let hit = which(t);
-            if !hit.is_empty() {
-                return hit;
+        for made_from in [&p.final_recipient, &p.original_recipient] {
+            if !names.original(made_from).is_empty() {
+                return names.original(made_from).to_vec();
             }
+        }
+        let became = either(names.last(&p.final_recipient), names.last(&p.original_recipient));
+        if !became.is_empty() {
+            return became;
         }
         // An alias with an owner is forwarded under the owner's name, and its members no longer name it.
         let forward = p.remote_mta.is_none() && p.remote_ip.is_none() && p.remote_queue_id.is_some();
@@ -121,11 +122,7 @@ impl Pool {
         let to = p.redirected_to.as_deref()?;
         let mut children = self.edges.iter().filter(|e| e.0 == at).map(|e| e.1).collect::<Vec<_>>();
         children.sort_unstable();
-        children.into_iter().find(|&c| {
-            self.hops.get(c).is_some_and(|c| {
-                c.recipients.iter().any(|q| same_address(&q.original_recipient, to) || same_address(&q.final_recipient, to))
-            })
-        })
+        children.into_iter().find(|&c| self.names.get(c).is_some_and(|names| names.has(to)))
     }
 
     /// What witnesses add to the MTA's word: Dovecot says 250 even for what its Sieve script discarded (R9).
@@ -138,13 +135,8 @@ impl Pool {
             return (p, true);
         }
         let original = p.clone();
-        for w in self.witness_of(r, &original) {
-            let who = |x: &&Recipient| {
-                same_address(&x.final_recipient, &original.final_recipient)
-                    || same_address(&x.final_recipient, &original.original_recipient)
-            };
-            let only = w.recipients.first().filter(|_| w.recipients.len() == 1 && w.queue_id == original.remote_queue_id);
-            let Some(x) = w.recipients.iter().find(who).or(only) else { continue };
+        for i in self.witnesses.of_recipient(r, &original) {
+            let Some(x) = self.witnesses.list().get(i).and_then(|w| said_of(w, &original)) else { continue };
             p.disposition = x.disposition.clone().or(p.disposition);
             p.redirected_to = x.redirected_to.clone().or(p.redirected_to);
             let redirect = x.action == Action::Relayed && x.redirected_to.is_some();
@@ -191,8 +183,10 @@ fn expanded(p: &Recipient, leaves: &[Ending]) -> Ending {
 /// One line for each place it ended in: two attempts at the same address are one, and of a failure and a success of it the success counts.
 fn distinct(leaves: Vec<Ending>) -> Vec<Ending> {
     let mut out: Vec<Ending> = Vec::new();
+    let mut places: FxHashMap<String, usize> = FxHashMap::default();
     for leaf in leaves {
-        match out.iter_mut().find(|o| same_address(&o.last.final_recipient, &leaf.last.final_recipient)) {
+        let place = *places.entry(folded(&leaf.last.final_recipient)).or_insert(out.len());
+        match out.get_mut(place) {
             Some(o) if o.last.action == Action::Delayed || (o.last.action == Action::Failed && leaf.last.action != Action::Delayed) => {
                 *o = leaf
             }

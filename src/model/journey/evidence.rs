@@ -5,10 +5,11 @@ use crate::model::record::{Recipient, Record};
 
 /// Addresses compare without case and without needless quotes.
 pub fn same_address(a: &str, b: &str) -> bool {
-    a == b || unquoted(a) == unquoted(b)
+    a == b || folded(a) == folded(b)
 }
 
-fn unquoted(a: &str) -> String {
+/// What [`same_address`] compares.
+pub fn folded(a: &str) -> String {
     let a = a.to_lowercase();
     match a.rsplit_once('@') {
         Some((local, domain)) if local.len() > 1 && local.starts_with('"') && local.ends_with('"') => {
@@ -18,18 +19,9 @@ fn unquoted(a: &str) -> String {
     }
 }
 
-pub(super) fn has_recipient(c: &Record, p: &Recipient) -> bool {
-    c.recipients.iter().any(|q| {
-        [&q.original_recipient, &q.final_recipient]
-            .iter()
-            .any(|x| same_address(x, &p.final_recipient) || same_address(x, &p.original_recipient))
-    })
-}
-
-/// Whether any recipient of `r` was handed to `c`; the recipient.
-pub(super) fn handed<'a>(r: &'a Record, c: &Record) -> Option<&'a Recipient> {
-    let by_orig = c.orig_queue_id.is_some() && c.orig_queue_id == r.queue_id && same_host(&c.reporting_mta, &r.reporting_mta);
-    r.recipients.iter().find(|p| by_orig || hands_over(r, p, c))
+/// Whether `c` names the id that `r` has on the same host: re-injection by a content filter.
+pub(super) fn handed_back(r: &Record, c: &Record) -> bool {
+    c.orig_queue_id.is_some() && c.orig_queue_id == r.queue_id && same_host(&c.reporting_mta, &r.reporting_mta)
 }
 
 /// Whether `p` of `r` was handed to `c`: the id is `c`'s and the host spoken to is `c`'s host.

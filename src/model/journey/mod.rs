@@ -8,25 +8,29 @@
 
 mod ending;
 mod evidence;
+mod index;
 mod pool;
 
-pub use evidence::{same_address, same_host};
+pub use evidence::{folded, same_address, same_host};
 
 use super::record::{Recipient, Record, Role};
 use super::time::SECOND;
 use pool::Pool;
 use rustc_hash::FxHashSet;
 
-/// Where the records come from.
+/// Where the records come from: one walk from id to id.
 pub trait Lookup {
     /// Why a look-up failed.
     type Error;
     /// Records that have this id as queue id, Message-ID, ENVID, next host's queue id or earlier queue id.
-    fn by_id(&self, id: &str) -> Result<Vec<Record>, Self::Error>;
+    /// Those that this walk returned before are left out.
+    fn by_id(&mut self, id: &str) -> Result<Vec<Record>, Self::Error>;
 }
 
 /// Most records of one journey (R6).
 pub const MAX_RECORDS: usize = 2_000;
+/// Most ids asked for on the way to one journey (R6).
+pub const MAX_LOOKUPS: usize = 20_000;
 /// Clocks of two hosts may differ by a zone: how far apart both ends of a proven hand-over may be.
 pub const PROOF_WINDOW: i64 = 14 * 3600 * SECOND;
 /// How far apart records joined by likeness may be.
@@ -102,24 +106,26 @@ pub fn bare_id(id: &str) -> &str {
 }
 
 /// All journeys that an id (Message-ID, queue id, ENVID, with or without `<>`) names, oldest first.
-pub fn trace<L: Lookup>(lookup: &L, id: &str) -> Result<Vec<Journey>, L::Error> {
+pub fn trace<L: Lookup>(lookup: &mut L, id: &str) -> Result<Vec<Journey>, L::Error> {
     let id = bare_id(id);
-    let mut pool = Pool::default();
-    let found = lookup.by_id(id)?;
-    let names =
-        |r: &Record| r.queue_id.as_deref() == Some(id) || r.message_id.as_deref() == Some(id) || r.envelope_id.as_deref() == Some(id);
-    let hands = |r: &Record| r.recipients.iter().any(|p| p.remote_queue_id.as_deref() == Some(id));
-    let mut seeds: Vec<Record> = found.iter().filter(|r| r.role == Role::Hop && names(r)).cloned().collect();
-    let witnesses: Vec<Record> = found.iter().filter(|r| r.role == Role::Witness && names(r)).cloned().collect();
-    if seeds.is_empty() && witnesses.is_empty() {
+    let names = |r: &Record| [&r.queue_id, &r.message_id, &r.envelope_id].into_iter().any(|own| own.as_deref() == Some(id));
+    let (mut named, mut others): (Vec<Record>, Vec<Record>) = lookup.by_id(id)?.into_iter().partition(names);
+    let witnessed = |r: &Record| r.role == Role::Witness;
+    if named.is_empty() {
         // Only the host before knows the id.
-        seeds = found.iter().filter(|r| r.role == Role::Hop && hands(r)).cloned().collect();
+        let hands = |r: &Record| r.role == Role::Hop && r.recipients.iter().any(|p| p.remote_queue_id.as_deref() == Some(id));
+        (named, others) = others.into_iter().partition(hands);
     }
-    for id in witnesses.iter().flat_map(|w| [&w.message_id, &w.orig_queue_id]).flatten() {
-        seeds.extend(lookup.by_id(id)?.into_iter().filter(|r| r.role == Role::Hop));
+    let told: Vec<String> =
+        named.iter().filter(|r| witnessed(r)).flat_map(|w| [&w.message_id, &w.orig_queue_id]).flatten().cloned().collect();
+    for other in told {
+        let (hops, rest): (Vec<Record>, Vec<Record>) = lookup.by_id(&other)?.into_iter().partition(|r| r.role == Role::Hop);
+        named.extend(hops);
+        others.extend(rest);
     }
-    let seed_keys: FxHashSet<String> = seeds.iter().chain(&witnesses).map(|r| r.key.clone()).collect();
-    pool.grow(lookup, seeds, witnesses)?;
+    let seeds: FxHashSet<String> = named.iter().map(|r| r.key.clone()).collect();
+    let mut pool = Pool::default();
+    pool.grow(lookup, named, others)?;
     pool.join();
-    Ok(pool.journeys(&seed_keys))
+    Ok(pool.journeys(&seeds))
 }
