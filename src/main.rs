@@ -8,7 +8,7 @@ fn main() -> ExitCode {
         // Whoever read our output has seen enough.
         Err(e) if msgtrk::cli::is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            anstream::eprintln!("msgtrk: {}", msgtrk::cli::text::clean(&format!("{e:#}")));
+            anstream::eprintln!("msgtrk: {}", msgtrk::cli::text::clean(&msgtrk::cli::in_words(&e)));
             ExitCode::from(2)
         }
     }

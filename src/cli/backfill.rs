@@ -108,10 +108,15 @@ fn report(done: &Summary, seconds: f64, assumed_host: Option<&str>) {
         anstream::eprintln!("msgtrk: stopped; what was read is kept, the same command goes on from there");
     } else if c.lines == 0 && done.unchanged > 0 && done.problems.is_empty() {
         anstream::eprintln!("msgtrk: nothing new: all of it was read before");
-    } else if c.lines > 0 && c.events == 0 {
+    }
+    for path in done.barren.iter().take(10) {
+        let path = clean(&path.display().to_string());
         anstream::eprintln!(
-            "msgtrk: no line spoke of a message: are these mail logs? (`msgtrk parsers list` names the programs that are known)"
+            "msgtrk: {path}: no line speaks of a message; is it a mail log? (`msgtrk parsers list` names the programs that are known)"
         );
+    }
+    if done.barren.len() > 10 {
+        anstream::eprintln!("msgtrk: ... and {} more files without a line of a message", done.barren.len() - 10);
     }
 }
 

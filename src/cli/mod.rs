@@ -104,9 +104,29 @@ pub fn run() -> anyhow::Result<ExitCode> {
     }
 }
 
+/// An error as a person is told it, with what to do where the error itself does not say.
+pub fn in_words(e: &anyhow::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in e.chain().map(ToString::to_string) {
+        // Many an error repeats its cause in its own words.
+        if !parts.iter().any(|p| p.contains(&cause)) {
+            parts.push(cause);
+        }
+    }
+    let mut text = parts.join(": ");
+    if e.downcast_ref::<StoreError>().is_some_and(StoreError::is_storage_full) {
+        text.push_str("; what was committed before is kept: make room, then run the same command again");
+    }
+    text
+}
+
 /// Whether an error only says that nobody reads our output any more.
 pub fn is_broken_pipe(e: &anyhow::Error) -> bool {
-    e.chain().any(|c| c.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
+    let broken = |kind| kind == std::io::ErrorKind::BrokenPipe;
+    e.chain().any(|c| {
+        let csv = c.downcast_ref::<csv::Error>().is_some_and(|e| matches!(e.kind(), csv::ErrorKind::Io(e) if broken(e.kind())));
+        csv || c.downcast_ref::<std::io::Error>().is_some_and(|e| broken(e.kind()))
+    })
 }
 
 impl Context {

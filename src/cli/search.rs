@@ -119,13 +119,16 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     let store = cx.open()?;
     let found = store.find(&query)?;
     let mut out = std::io::BufWriter::new(anstream::stdout());
+    // Not through the terminal's filter: it would take control characters out of values.
+    let mut raw = std::io::BufWriter::new(std::io::stdout());
     if a.json {
         for r in &found.records {
-            serde_json::to_writer(&mut out, &json::record(r, a.lines))?;
-            out.write_all(b"\n")?;
+            raw.write_all(&serde_json::to_vec(&json::record(r, a.lines))?)?;
+            raw.write_all(b"\n")?;
         }
+        raw.flush()?;
     } else if a.csv {
-        write_csv(&mut out, &query, &found.records)?;
+        write_csv(&mut raw, &query, &found.records)?;
     } else if !found.records.is_empty() {
         show(cx, &mut out, &query, &found.records, a.lines)?;
     }
@@ -278,5 +281,6 @@ fn write_csv(out: &mut impl Write, query: &Query, records: &[Record]) -> anyhow:
 
 /// A spreadsheet runs what begins with one of these; log text is written by strangers.
 fn guarded(cell: &str) -> String {
-    if cell.starts_with(['=', '+', '-', '@']) { format!("'{cell}") } else { cell.to_string() }
+    let cell = clean(cell);
+    if cell.starts_with(['=', '+', '-', '@']) { format!("'{cell}") } else { cell }
 }

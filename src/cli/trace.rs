@@ -32,8 +32,10 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     let journeys = trace(&mut store.walk(), &a.id)?;
     let mut out = std::io::BufWriter::new(anstream::stdout());
     if a.json {
-        serde_json::to_writer(&mut out, &json::journeys(&journeys, a.lines))?;
-        out.write_all(b"\n")?;
+        // Not through the terminal's filter: it would take control characters out of values.
+        let mut text = serde_json::to_vec(&json::journeys(&journeys, a.lines))?;
+        text.push(b'\n');
+        std::io::stdout().write_all(&text)?;
     } else {
         for (n, j) in journeys.iter().enumerate() {
             if n > 0 {

@@ -75,6 +75,8 @@ pub struct Summary {
     pub records: u64,
     /// Commits.
     pub commits: u64,
+    /// Files with lines, none of which spoke of a message.
+    pub barren: Vec<PathBuf>,
     /// Files whose lines name no host.
     pub hostless: Vec<PathBuf>,
     /// What could not be read, in words.
@@ -300,6 +302,9 @@ impl Run<'_, '_> {
         let mut counts = file.counts.clone();
         counts.add(&fold.counts);
         self.summary.counts.add(&counts);
+        if counts.lines > 0 && counts.events == 0 && recalled.is_none() {
+            self.summary.barren.push(blocks.path().to_path_buf());
+        }
     }
 
     /// Writes down how far the file was read, to travel in the next commit.

@@ -225,8 +225,10 @@ fn name_pair(original: Option<String>, last: String) -> (String, String) {
 fn split_addresses(list: &str) -> Vec<String> {
     let mut out = Vec::new();
     let (mut current, mut quoted, mut inside) = (String::new(), false, false);
-    for c in list.chars() {
+    let mut chars = list.chars();
+    while let Some(c) = chars.next() {
         match c {
+            '\\' if quoted => current.extend([Some(c), chars.next()].into_iter().flatten()),
             '"' => {
                 quoted = !quoted;
                 current.push(c);

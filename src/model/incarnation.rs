@@ -41,9 +41,11 @@ pub fn split<'a>(encoded: &'a [u8], reused: bool) -> Vec<Incarnation<'a>> {
     out
 }
 
-/// Whether the events of a record are only arrivals: an aborted transaction, no record.
+/// Whether the events of a record are only arrivals that say nothing of a message (its size, how it came): an aborted
+/// transaction, no record. An MTA that logs at the end of a transaction (Exim's `<=`) says so.
 pub fn is_aborted(encoded: &[u8]) -> bool {
-    super::event::decode_all(encoded).all(|e| e.head.kind == Kind::Arrival)
+    super::event::decode_all(encoded)
+        .all(|e| e.head.kind == Kind::Arrival && e.fields().all(|(f, _)| !matches!(f, Field::Size | Field::MessageId | Field::Protocol)))
 }
 
 fn distinct(encoded: &[u8]) -> Vec<Item<'_>> {

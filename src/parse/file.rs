@@ -80,6 +80,8 @@ struct RawPattern {
     event: String,
     #[serde(default)]
     literal: Option<String>,
+    #[serde(default)]
+    unless: Option<String>,
     r#match: String,
     #[serde(default)]
     set: BTreeMap<String, String>,
@@ -146,6 +148,8 @@ pub struct Pattern {
     pub kind: Option<Kind>,
     /// Bytes that a matching line must hold.
     pub literal: Option<memchr::memmem::Finder<'static>>,
+    /// A line that matches this, too, is not this pattern's: two readings of it would be possible.
+    pub unless: Option<Regex>,
     /// The expression.
     pub regex: Regex,
     /// Field of each capture group.
@@ -264,8 +268,11 @@ impl Pattern {
             Some(field) => Ok((field, v.into_bytes())),
             None => Err(format!("unknown field `{f}`")),
         });
+        let unless =
+            raw.unless.as_deref().map(|u| compile(&expand(u, &file.define, 0)?)).transpose().map_err(|e| format!("unless: {e}"))?;
         let pattern = Pattern {
             name: raw.name,
+            unless,
             programs: raw.program,
             kind,
             literal: raw.literal.map(|l| memchr::memmem::Finder::new(l.as_bytes()).into_owned()),

@@ -259,6 +259,9 @@ impl Matcher {
             if pattern.regex.search_slots_with(cache, &input, &mut self.slots).is_none() {
                 continue;
             }
+            if pattern.unless.as_ref().is_some_and(|u| u.is_match(Input::new(message))) {
+                continue;
+            }
             let action = self.take_fields(pattern, message, frame.message, line.len())?;
             if matches!(action, Some(Action::Relayed | Action::Delivered)) {
                 self.read_reply(line, &parsers.replies);
@@ -301,6 +304,11 @@ impl Matcher {
     /// The id that the next host's reply names, if no pattern found one.
     fn read_reply(&mut self, line: &[u8], replies: &Replies) {
         if self.spans.iter().any(|s| s.field == Field::RemoteQueueId) {
+            return;
+        }
+        // What a command or another agent of this host printed is no next host's reply.
+        let relay = self.value(line, Field::Relay);
+        if relay.is_some_and(|r| !r.contains(&b'[')) {
             return;
         }
         let Some(d) = self.spans.iter().find(|s| s.field == Field::Diagnostic).copied() else { return };

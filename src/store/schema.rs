@@ -2,7 +2,7 @@
 //!
 //! A change of anything here that makes old documents wrong or unreadable needs a new [`VERSION`].
 
-use crate::model::event::{Action, Field as EventField, Kind};
+use crate::model::event::{Action, Field as EventField};
 use crate::model::record::{Record, Role, Slot, StoredRecord};
 use tantivy::schema::{BytesOptions, Field, IndexRecordOption, NumericOptions, STORED, Schema, TextFieldIndexing, TextOptions, Value};
 use tantivy::{TantivyDocument, Term};
@@ -234,7 +234,7 @@ fn words(r: &Record) -> Vec<String> {
 
 /// Whether a record is an aborted transaction: a hop of which nothing but arrivals is known.
 pub(super) fn is_aborted(stored: &StoredRecord) -> bool {
-    stored.role == Role::Hop && stored.events().all(|e| e.head.kind == Kind::Arrival)
+    stored.role == Role::Hop && crate::model::incarnation::is_aborted(&stored.events)
 }
 
 /// The document of a record.

@@ -131,7 +131,7 @@ fn plainly(logs: &str) -> Vec<(String, Vec<u8>)> {
 fn a_text_file_that_is_no_mail_log_is_counted_and_named() {
     let p = Place::new();
     let bad = p.put("logs/readme.txt", "Dear reader,\nthis is no log.\n\nMar 2 is a date.\n");
-    let r = p.backfill(&[&bad]).ends(0).says(&["no line spoke of a message", "msgtrk parsers list", "no stamp   3 lines"]);
+    let r = p.backfill(&[&bad]).ends(0).says(&["no line speaks of a message", "msgtrk parsers list", "no stamp   3 lines"]);
     assert!(r.err.contains("0 written"), "{}", r.err);
     let good = p.put("logs/mail.log", log(0, 3));
     p.backfill(&[&good, &bad]).ends(0);

@@ -33,8 +33,12 @@ pub(super) fn hands_over(r: &Record, p: &Recipient, c: &Record) -> bool {
     if is_local_hop(p) {
         return same_host(&r.reporting_mta, &c.reporting_mta);
     }
+    let exact = p.remote_ip.as_deref() == Some(c.reporting_mta.as_str())
+        || p.remote_mta.as_deref().is_some_and(|n| n.contains('.') && n.eq_ignore_ascii_case(&c.reporting_mta));
+    let client = client_is(c, &r.reporting_mta);
     let same_mail = r.message_id.is_some() && r.message_id == c.message_id;
-    names_host(p, &c.reporting_mta) || client_is(c, &r.reporting_mta) || same_mail
+    // A short host name fits many a stranger's: then the other end must agree, too. So must a host known under another name.
+    exact || (names_host(p, &c.reporting_mta) && (client || same_mail)) || (client && same_mail)
 }
 
 /// A forward within the MTA, or a hand-over to something on the same host.
