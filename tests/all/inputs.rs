@@ -299,8 +299,8 @@ fn a_file_or_folder_without_permission_is_named_and_the_rest_is_read() {
     let good = p.put("logs/mail.log", log(0, 3));
     let file = p.put("logs/secret.log", log(3, 4));
     let folder = p.put("logs/closed/x.log", log(4, 5)).parent().unwrap().to_path_buf();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0)).unwrap();
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o0)).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o0)).unwrap();
     if fs::File::open(&file).is_ok() {
         eprintln!("skipped: this user (root?) may read everything");
         return;

@@ -89,8 +89,3 @@ pub fn msgtrk(index: &Path, args: &[&str]) -> Output {
     c.env_remove("MSGTRK_INDEX").env("TZ", "UTC").arg("--index").arg(index).args(args).stdin(std::process::Stdio::null());
     c.output().unwrap()
 }
-
-/// The project's folder of sample logs.
-pub fn samples() -> PathBuf {
-    PathBuf::from("sample-logs")
-}

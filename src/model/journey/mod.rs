@@ -110,22 +110,33 @@ pub fn trace<L: Lookup>(lookup: &mut L, id: &str) -> Result<Vec<Journey>, L::Err
     let id = bare_id(id);
     let names = |r: &Record| [&r.queue_id, &r.message_id, &r.envelope_id].into_iter().any(|own| own.as_deref() == Some(id));
     let (mut named, mut others): (Vec<Record>, Vec<Record>) = lookup.by_id(id)?.into_iter().partition(names);
-    let witnessed = |r: &Record| r.role == Role::Witness;
     if named.is_empty() {
         // Only the host before knows the id.
         let hands = |r: &Record| r.role == Role::Hop && r.recipients.iter().any(|p| p.remote_queue_id.as_deref() == Some(id));
         (named, others) = others.into_iter().partition(hands);
     }
-    let told: Vec<String> =
-        named.iter().filter(|r| witnessed(r)).flat_map(|w| [&w.message_id, &w.orig_queue_id]).flatten().cloned().collect();
-    for other in told {
-        let (hops, rest): (Vec<Record>, Vec<Record>) = lookup.by_id(&other)?.into_iter().partition(|r| r.role == Role::Hop);
-        named.extend(hops);
-        others.extend(rest);
+    // Only a witness knows the id: the mail it speaks of.
+    let witnesses: Vec<Record> = named.iter().filter(|r| r.role == Role::Witness).cloned().collect();
+    if witnesses.len() == named.len() {
+        for w in &witnesses {
+            for id in [&w.message_id, &w.orig_queue_id].into_iter().flatten() {
+                let (hops, rest): (Vec<Record>, Vec<Record>) = lookup.by_id(id)?.into_iter().partition(|r| speaks_of(w, r));
+                named.extend(hops);
+                others.extend(rest);
+            }
+        }
     }
     let seeds: FxHashSet<String> = named.iter().map(|r| r.key.clone()).collect();
     let mut pool = Pool::default();
     pool.grow(lookup, named, others)?;
     pool.join();
     Ok(pool.journeys(&seeds))
+}
+
+/// Whether a witness speaks of a hop's mail: the same Message-ID, or the queue id it names, at that host and about that time (ids return).
+fn speaks_of(w: &Record, r: &Record) -> bool {
+    let mail = w.message_id.is_some() && w.message_id == r.message_id;
+    let id = w.orig_queue_id.is_some() && w.orig_queue_id == r.queue_id && same_host(&w.reporting_mta, &r.reporting_mta);
+    let near = (w.arrival_date.micros - r.arrival_date.micros).abs() <= LIKENESS_WINDOW;
+    r.role == Role::Hop && (mail || (id && near))
 }
