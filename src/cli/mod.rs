@@ -1,4 +1,4 @@
-//! The command line: one file a command. Arguments are read here, made whole in [`Context`], then a command runs.
+//! The command line: one file a command. Arguments are read here, made whole in `Context`, then a command runs.
 
 mod backfill;
 mod demo;

@@ -1,6 +1,6 @@
 //! Plain data and pure functions; imports nothing of ours and does no I/O.
 //!
-//! [`line`] is a stamp as written, [`event`] is what one line says, [`record`] what is known about a message at one MTA,
+//! [`line`](mod@line) is a stamp as written, [`event`] is what one line says, [`record`] what is known about a message at one MTA,
 //! [`derive`](mod@derive) computes the one from the other, [`incarnation`] tells apart messages that
 //! had the same queue id, [`query`] is what is asked for, [`journey`] what is answered.
 

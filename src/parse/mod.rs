@@ -1,7 +1,7 @@
 //! Lines to events. Stateless: what needs the order of lines is `resolve`'s.
 //!
 //! [`frame`] takes a line apart (stamp, host, program), [`matcher`] picks the patterns of its
-//! program and reads the fields, [`file`] loads the patterns from `parsers/*.toml`, [`reply`] reads
+//! program and reads the fields, [`file`](mod@file) loads the patterns from `parsers/*.toml`, [`reply`] reads
 //! what a next host answered.
 
 pub mod file;
