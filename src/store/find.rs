@@ -272,8 +272,8 @@ impl Plan {
 impl Store {
     /// Finds the records that meet a query, in its order, at most its limit.
     ///
-    /// Words are looked for in remarks, subjects and the diagnostics of recipients that did not simply get the mail
-    /// (what a next host said when it took a mail is not indexed: its ids are, see [`Store::by_id`]).
+    /// Words are looked for in diagnostics, remarks and subjects. Of what a next host said when it took a mail, words
+    /// with digits (ids, addresses) are not indexed: ids are found by [`Store::by_id`].
     ///
     /// # Errors
     /// When the index cannot be read.

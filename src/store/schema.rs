@@ -3,7 +3,7 @@
 //! A change of anything here that makes old documents wrong or unreadable needs a new [`VERSION`].
 
 use crate::model::event::{Action, Field as EventField};
-use crate::model::record::{Record, Role, Slot, StoredRecord};
+use crate::model::record::{Recipient, Record, Role, Slot, StoredRecord};
 use tantivy::schema::{BytesOptions, Field, IndexRecordOption, NumericOptions, STORED, Schema, TextFieldIndexing, TextOptions, Value};
 use tantivy::{TantivyDocument, Term};
 
@@ -209,13 +209,17 @@ fn terms(r: &Record) -> Vec<String> {
     t.0
 }
 
-/// The words of a record: remarks, subject, and the diagnostics of recipients that did not simply get it.
+/// The words of a record: diagnostics, remarks, subject. Of what a next host said when it took the mail only words
+/// without digits: the others are ids and addresses, each in one reply only, and are found as such.
 fn words(r: &Record) -> Vec<String> {
-    let wrong = r.recipients.iter().filter(|x| !matches!(x.action, Action::Delivered | Action::Relayed | Action::Transferred));
+    let well = |x: &&Recipient| matches!(x.action, Action::Delivered | Action::Relayed | Action::Transferred);
+    let wrong = r.recipients.iter().filter(|x| !well(x));
     let texts = wrong.filter_map(|x| x.diagnostic.as_deref()).chain(r.remark.as_deref()).chain(r.subject.as_deref());
+    let replies = r.recipients.iter().filter(well).filter_map(|x| x.diagnostic.as_deref());
+    let plain = |w: &String| w.len() <= MAX_WORD && !w.bytes().any(|b| b.is_ascii_digit());
     let mut words: Vec<String> = Vec::new();
     let mut more = false;
-    for word in texts.flat_map(words_of) {
+    for word in texts.flat_map(words_of).chain(replies.flat_map(words_of).filter(plain)) {
         if word.len() > MAX_WORD {
             more = true;
         } else if !words.contains(&word) {
