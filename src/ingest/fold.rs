@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// Names of hosts remembered; beyond that all are forgotten and looked up anew (R6).
 const MAX_HOSTS: usize = 65_536;
 /// Times that one `message repeated N times` is believed.
-const MAX_TIMES: u32 = 100_000;
+const MAX_TIMES: u32 = 1_000;
 
 /// Parser file, whether it is of rejects, instance as written, host.
 type OriginKey = (u16, bool, Box<[u8]>, Arc<str>);

@@ -426,14 +426,15 @@ fn a_full_disk_stops_a_backfill_without_loss() {
     let big = p.put("big.log", log(3, 3000));
     fs::create_dir(p.path("disk")).unwrap();
     let script = r#"
-        mount -t tmpfs -o size=600k none "$1/disk" 2>/dev/null || exit 77
+        mount -t tmpfs -o size=20m none "$1/disk" 2>/dev/null || exit 77
+        head -c 20357120 /dev/zero > "$1/disk/ballast"
         m() { f=$1; b=$2; shift 2; "$b" --index "$f/disk/index" "$@"; echo "code $?"; }
         m "$1" "$2" backfill "$1/first.log"
         m "$1" "$2" backfill "$1/big.log"
         m "$1" "$2" search m1
         m "$1" "$2" stats
         m "$1" "$2" verify
-        mount -o remount,size=64m "$1/disk" 2>/dev/null
+        rm "$1/disk/ballast"
         m "$1" "$2" backfill "$1/big.log"
         cp -r "$1/disk/index" "$1/index""#;
     let mut c = Command::new("unshare");
