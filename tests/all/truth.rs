@@ -334,3 +334,44 @@ fn a_site_of_any_size() {
     index.fill(&paths, "h");
     check_site(&index, &std::fs::read_to_string(truth).unwrap());
 }
+
+fn told(lines: &[&str], id: &str) -> Vec<(String, String)> {
+    let index = Index::new();
+    let path = index.dir.path().join("mail.log");
+    std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+    index.fill(&[path], "h");
+    index.trace(id).iter().flat_map(|j| &j.endings).map(|e| (e.original_recipient.clone(), word(e))).collect()
+}
+
+#[test]
+fn a_recipient_not_yet_tried_at_the_next_host_is_delayed_there() {
+    let got = told(
+        &[
+            "Mar  2 08:00:00 mx1 postfix/cleanup[1]: 4AAAAAAAAAz1AA: message-id=<m@x.example>",
+            "Mar  2 08:00:00 mx1 postfix/smtp[1]: 4AAAAAAAAAz1AA: to=<a@o.example>, relay=store.o.example[192.0.2.9]:25, delay=1, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 4BBBBBBBBBz1BB)",
+            "Mar  2 08:00:00 mx1 postfix/smtp[1]: 4AAAAAAAAAz1AA: to=<b@o.example>, relay=store.o.example[192.0.2.9]:25, delay=1, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 4BBBBBBBBBz1BB)",
+            "Mar  2 08:00:00 store postfix/cleanup[1]: 4BBBBBBBBBz1BB: message-id=<m@x.example>",
+            "Mar  2 08:00:00 store postfix/qmgr[1]: 4BBBBBBBBBz1BB: from=<s@x.example>, size=1, nrcpt=2 (queue active)",
+            "Mar  2 08:00:00 store postfix/local[1]: 4BBBBBBBBBz1BB: to=<a@o.example>, relay=local, delay=1, dsn=2.0.0, status=sent (delivered to maildir)",
+        ],
+        "m@x.example",
+    );
+    assert!(
+        got.contains(&("a@o.example".into(), "delivered".into())) && got.contains(&("b@o.example".into(), "delayed".into())),
+        "{got:?}"
+    );
+}
+
+#[test]
+fn a_filter_spoken_to_by_lmtp_is_followed() {
+    let got = told(
+        &[
+            "Mar  2 08:00:00 mx1 postfix/cleanup[1]: 4AAAAAAAAAz1AA: message-id=<m@x.example>",
+            "Mar  2 08:00:00 mx1 postfix/lmtp[1]: 4AAAAAAAAAz1AA: to=<a@o.example>, relay=127.0.0.1[127.0.0.1]:10024, delay=1, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 4BBBBBBBBBz1BB)",
+            "Mar  2 08:00:00 mx1 postfix/cleanup[1]: 4BBBBBBBBBz1BB: message-id=<m@x.example>",
+            "Mar  2 08:00:01 mx1 postfix/smtp[1]: 4BBBBBBBBBz1BB: to=<a@o.example>, relay=mx.o.example[192.0.2.9]:25, delay=1, dsn=5.1.1, status=bounced (no such user)",
+        ],
+        "m@x.example",
+    );
+    assert_eq!(got, [("a@o.example".to_string(), "failed".to_string())]);
+}

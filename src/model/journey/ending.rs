@@ -55,7 +55,8 @@ impl Pool {
         let (p, redirected) = self.refined(r, p);
         let child = match (p.action, redirected) {
             (Action::Relayed, true) => self.redirect_of(at, &p),
-            (Action::Relayed, false) => self.next.get(&(at, n)).copied(),
+            // A content filter spoken to by LMTP took the mail, too, and gave it back under the id it named.
+            (Action::Relayed | Action::Delivered, false) => self.next.get(&(at, n)).copied(),
             _ => None,
         };
         let before = out.len();
@@ -114,7 +115,8 @@ impl Pool {
         }
         // An alias with an owner is forwarded under the owner's name, and its members no longer name it.
         let forward = p.remote_mta.is_none() && p.remote_ip.is_none() && p.remote_queue_id.is_some();
-        if c.recipients.len() == 1 || forward { (0..c.recipients.len()).collect() } else { vec![] }
+        let only = c.recipients.len() == 1 && c.recipient_count.unwrap_or(1) == 1;
+        if only || forward { (0..c.recipients.len()).collect() } else { vec![] }
     }
 
     /// The record under which a Sieve redirect went on.
