@@ -52,6 +52,7 @@ pub fn derive(stored: &StoredRecord) -> Record {
             }
             Kind::Closed => r.closed = true,
             Kind::Arrival | Kind::Queued => people.addressed(event),
+            Kind::Binding | Kind::Report => {}
         }
         r.events.push(EventLine {
             time: stamp(event),

@@ -59,6 +59,10 @@ named_enum! {
         Final = 6, "final";
         /// The message left the queue.
         Closed = 7, "closed";
+        /// An envelope id and a certifier that open this record to a tracking user agent (RFC 3885, 3887).
+        Binding = 8, "binding";
+        /// What a delivery status notification claims about a recipient (RFC 3464). It stands beside the log's word (R8).
+        Report = 9, "report";
     }
 }
 
@@ -67,9 +71,9 @@ impl Kind {
     pub fn rank(self) -> u8 {
         match self {
             Kind::Arrival => 0,
-            Kind::Queued => 1,
+            Kind::Queued | Kind::Binding => 1,
             Kind::Attempt | Kind::Reject | Kind::Witness => 2,
-            Kind::Notice | Kind::Final => 4,
+            Kind::Notice | Kind::Final | Kind::Report => 4,
             Kind::Closed => 5,
         }
     }
@@ -176,6 +180,26 @@ named_enum! {
         ResentMessageId = 38, "resent_message_id";
         /// A remark beyond the reply.
         Remark = 39, "remark";
+        /// SHA-1 of the secret (RFC 3885, 3.2): base64 without padding, 27 characters.
+        Certifier = 40, "certifier";
+        /// Until when a binding opens the record, seconds since 1970.
+        Expires = 41, "expires";
+        /// Whether the next host was seen to offer MTRK (`yes`, `no`).
+        NextTracks = 42, "next_tracks";
+        /// Host that a notification names as its reporting MTA.
+        ReportingMta = 43, "reporting_mta";
+        /// Arrival-Date of a notification, seconds since 1970.
+        ArrivalDate = 44, "arrival_date";
+        /// Last-Attempt-Date of a notification, seconds since 1970.
+        LastAttemptDate = 45, "last_attempt_date";
+        /// Will-Retry-Until, seconds since 1970.
+        WillRetryUntil = 46, "will_retry_until";
+        /// Why, in one normalised word or two (`user unknown`, `mailbox full`).
+        Reason = 47, "reason";
+        /// How sure the reader is of a claim (`low` where only words were understood).
+        Confidence = 48, "confidence";
+        /// Host that handed us the notification.
+        ReportedBy = 49, "reported_by";
     }
 }
 
