@@ -1,17 +1,12 @@
-//! The site: names and zones of its hosts, and the config file that says so.
+//! The config file: names and zones of hosts, and what `msgtrk serve` watches, listens on and keeps.
 //!
-//! ```toml
-//! parsers  = "/etc/msgtrk/parsers"     # parser files over the built-in ones
-//! timezone = "Europe/Berlin"           # of stamps that name none
-//!
-//! [hosts."mx1.example.org"]            # one host, whatever its lines call it
-//! aliases  = ["mx1", "192.0.2.10"]
-//! timezone = "UTC"
-//! ```
+//! Every key is shown, with what it means, in `contrib/msgtrk.toml`; a test holds that file against this reader.
+//! Unknown keys are errors. Units are in the names of the keys.
 
 use crate::resolve::clock::Zone;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Why a config cannot be used.
@@ -36,12 +31,116 @@ pub enum ConfigError {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 struct RawConfig {
+    index: Option<PathBuf>,
     parsers: Option<PathBuf>,
     timezone: Option<String>,
-    #[serde(default)]
     hosts: BTreeMap<String, RawHost>,
+    site: RawSite,
+    watch: Vec<Watch>,
+    dsn: Vec<Mailbox>,
+    metrics: Option<Metrics>,
+    retention: Retention,
+    query_log: QueryLog,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawSite {
+    domains: Vec<String>,
+}
+
+/// Log files to follow.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watch {
+    /// A file, or a glob (`/srv/logs/*/mail.log`); files that match later are picked up. Rotated siblings belong to it.
+    pub path: PathBuf,
+    /// Host whose lines these are, where they name none (Exim's main log). Default: this machine.
+    pub host: Option<String>,
+}
+
+/// A mailbox that delivery status notifications come to.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mailbox {
+    /// A Maildir, or an mbox file.
+    pub path: PathBuf,
+    /// What to do with a notification once it is committed. Only in a Maildir can it be moved or deleted.
+    #[serde(default)]
+    pub then: Then,
+    /// For `then = "move"`: the Maildir to move it to.
+    pub move_to: Option<PathBuf>,
+}
+
+/// What becomes of a notification that was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Then {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// It is moved to another Maildir.
+    Move,
+    /// It is deleted.
+    Delete,
+}
+
+/// Figures for Prometheus.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Address and port; there is no access control, so keep it on a loopback address.
+    pub listen: SocketAddr,
+}
+
+/// How long records are kept for the operator. (How long a message can be tracked over MTQP is another clock.)
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// Records of messages that arrived longer ago are dropped. Default: everything is kept.
+    pub retention_days: Option<u32>,
+    /// When the index is larger, the oldest records go.
+    pub max_index_bytes: Option<u64>,
+    /// Addresses, client names and IPs, and subjects of records older than this are masked; the rest is kept.
+    pub anonymize_after_days: Option<u32>,
+    /// How they are masked.
+    pub anonymize: Anonymize,
+}
+
+/// How personal data is masked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Anonymize {
+    /// By a keyed hash: the same address gives the same mask within one index, so that records still join.
+    #[default]
+    Hash,
+    /// By one and the same mask.
+    Drop,
+}
+
+/// Who asked what.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueryLog {
+    /// Whether queries are logged.
+    pub mode: QueryLogMode,
+    /// File they are appended to, one JSON object a line. Default: `queries.jsonl` in the index folder.
+    pub file: Option<PathBuf>,
+}
+
+/// How queries are logged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueryLogMode {
+    /// Not at all.
+    #[default]
+    Off,
+    /// As asked.
+    On,
+    /// Ids and addresses by their hash.
+    Hashed,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -55,10 +154,22 @@ struct RawHost {
 /// The config file, checked.
 #[derive(Debug, Default)]
 pub struct Config {
+    /// Folder of the index.
+    pub index: Option<PathBuf>,
     /// Folder of parser files.
     pub parsers: Option<PathBuf>,
     /// Names and zones.
     pub site: Site,
+    /// Logs to follow.
+    pub watch: Vec<Watch>,
+    /// Mailboxes to follow.
+    pub dsn: Vec<Mailbox>,
+    /// Where figures are served.
+    pub metrics: Option<Metrics>,
+    /// What is kept, and how long.
+    pub retention: Retention,
+    /// Whether queries are logged.
+    pub query_log: QueryLog,
 }
 
 /// Names and zones of hosts.
@@ -66,13 +177,15 @@ pub struct Config {
 pub struct Site {
     /// Zone of stamps that name none.
     pub zone: Zone,
+    /// The site's own mail domains, in lower case; `*.example.org` stands for all below it.
+    pub domains: Vec<String>,
     aliases: BTreeMap<String, String>,
     zones: BTreeMap<String, Zone>,
 }
 
 impl Default for Site {
     fn default() -> Self {
-        Site { zone: Zone::Fixed(0), aliases: BTreeMap::new(), zones: BTreeMap::new() }
+        Site { zone: Zone::Fixed(0), domains: Vec::new(), aliases: BTreeMap::new(), zones: BTreeMap::new() }
     }
 }
 
@@ -126,7 +239,22 @@ impl Config {
                 site.zones.insert(host.clone(), parse(z, &format!("hosts.\"{host}\".timezone"))?);
             }
         }
-        Ok(Config { parsers: raw.parsers, site })
+        site.domains = raw.site.domains.iter().map(|d| d.trim_start_matches('@').to_lowercase()).collect();
+        for mailbox in &raw.dsn {
+            if (mailbox.then == Then::Move) != mailbox.move_to.is_some() {
+                return Err(format!("dsn {}: then = \"move\" and move_to go together", mailbox.path.display()));
+            }
+        }
+        Ok(Config {
+            index: raw.index,
+            parsers: raw.parsers,
+            site,
+            watch: raw.watch,
+            dsn: raw.dsn,
+            metrics: raw.metrics,
+            retention: raw.retention,
+            query_log: raw.query_log,
+        })
     }
 }
 

@@ -15,6 +15,7 @@
 //! * [`ledger`]: folds events into records between two commits.
 //! * [`store`]: keeps records and finds them; the only place that knows the index engine.
 //! * [`ingest`]: wires source to store.
+//! * [`daemon`]: what runs for months: the writer thread, the control socket, figures.
 //! * [`config`], [`cli`]: the program.
 //!
 //! Words are those of RFC 3464, 3886 and 3888. An *event* is one fact that one line states about one
@@ -53,6 +54,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod ingest;
 pub mod ledger;
 pub mod model;

@@ -36,6 +36,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     let parsers = cx.load_parsers()?;
     let store = Store::open_or_create(&cx.index)?;
+    let (mut sink, most) = cx.sink(&store)?;
     let _ = ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
@@ -50,13 +51,13 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
         year: a.year,
         site: &cx.site,
         parsers,
-        budget: (a.memory as usize) << 20,
+        budget: ((a.memory as usize) << 20).min(most.unwrap_or(usize::MAX)),
         now: cx.now.div_euclid(1_000_000),
         stop: &STOP,
     };
     let done = {
         let bar = Bar::new(a.quiet);
-        backfill(&store, &options, &bar)?
+        backfill(&store, sink.as_mut(), &options, &bar)?
     };
     if !a.quiet {
         report(&done, begun.elapsed().as_secs_f64(), own.then_some(options.host.as_str()));

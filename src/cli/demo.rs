@@ -2,6 +2,7 @@
 
 use super::{Context, progress, text, trace};
 use crate::ingest::backfill::{BUDGET, Options, backfill};
+use crate::ingest::commit::Committer;
 use crate::model::event::Action;
 use crate::model::query::{Query, Sort};
 use crate::store::Store;
@@ -41,7 +42,8 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
         now: cx.now / 1_000_000,
         stop: &stop,
     };
-    let done = backfill(&store, &options, &progress::Bar::new(false)).with_context(|| dir.display().to_string())?;
+    let done =
+        backfill(&store, &mut Committer::new(&store)?, &options, &progress::Bar::new(false)).with_context(|| dir.display().to_string())?;
     store.reload()?;
     let index = text::clean(&dir.display().to_string());
     anstream::println!("{} lines read into {index}: {} records\n", done.counts.lines, store.stats()?.hops);

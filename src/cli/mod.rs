@@ -1,12 +1,15 @@
 //! The command line: one file a command. Arguments are read here, made whole in `Context`, then a command runs.
 
 mod backfill;
+mod config;
 mod demo;
 mod json;
 mod parsers;
 mod progress;
 mod search;
+mod shell;
 mod stats;
+mod status;
 mod stuck;
 pub mod text;
 mod times;
@@ -14,6 +17,8 @@ mod trace;
 mod verify;
 
 use crate::config::{Config, Site};
+use crate::daemon::control::{self, Daemon};
+use crate::ingest::commit::{Committer, Sink};
 use crate::parse::Parsers;
 use crate::resolve::clock::Zone;
 use crate::store::{Store, StoreError};
@@ -61,6 +66,8 @@ enum Command {
     Stuck(stuck::Arguments),
     /// Say what the index holds, and which lines were not understood
     Stats(stats::Arguments),
+    /// Say how the running daemon is
+    Status(status::Arguments),
     /// Check, list and try parser files
     #[command(subcommand)]
     Parsers(parsers::Arguments),
@@ -68,6 +75,13 @@ enum Command {
     Verify(verify::Arguments),
     /// Backfill the sample logs into a folder of its own and show a search and a trace
     Demo(demo::Arguments),
+    /// Check a config file
+    #[command(subcommand)]
+    Config(config::Arguments),
+    /// Write a shell's completions to standard output
+    Completions(shell::Completions),
+    /// Write the manual page to standard output
+    Man,
 }
 
 /// What all commands work with.
@@ -91,6 +105,13 @@ pub fn run() -> anyhow::Result<ExitCode> {
         .with_writer(std::io::stderr)
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("MSGTRK_LOG").unwrap_or_else(|_| "error".into()))
         .init();
+    match &cli.command {
+        // What needs no config, a broken one least of all.
+        Command::Config(a) => return config::run(a),
+        Command::Completions(a) => return shell::completions(a),
+        Command::Man => return shell::man(),
+        _ => {}
+    }
     let cx = Context::new(&cli.global)?;
     match cli.command {
         Command::Backfill(a) => backfill::run(&cx, &a),
@@ -101,6 +122,8 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Parsers(a) => parsers::run(&cx, &a),
         Command::Verify(a) => verify::run(&cx, &a),
         Command::Demo(a) => demo::run(&cx, &a),
+        Command::Status(a) => status::run(&cx, &a),
+        Command::Config(_) | Command::Completions(_) | Command::Man => Ok(ExitCode::SUCCESS),
     }
 }
 
@@ -134,7 +157,7 @@ impl Context {
         let own = iana_time_zone();
         let mut config = match &global.config {
             Some(path) => Config::read(path, own)?,
-            None => Config { parsers: None, site: Site::in_zone(own) },
+            None => Config { site: Site::in_zone(own), ..Config::default() },
         };
         for word in &global.timezone {
             match word.split_once('=') {
@@ -142,13 +165,21 @@ impl Context {
                 None => config.site.zone = word.parse().map_err(anyhow::Error::msg).context("--timezone")?,
             }
         }
-        let index = global.index.clone().unwrap_or_else(default_index);
+        let index = global.index.clone().or(config.index).unwrap_or_else(default_index);
         let parsers = global.parser_files.clone().or(config.parsers);
         Ok(Context { index, zone: config.site.zone, site: config.site, parsers, now: chrono::Utc::now().timestamp_micros() })
     }
 
     fn open(&self) -> Result<Store, StoreError> {
         Store::open(&self.index)
+    }
+
+    /// Where finished work goes: the running daemon, else the index itself. Says how many bytes of events to gather for one commit.
+    fn sink<'s>(&self, store: &'s Store) -> Result<(Box<dyn Sink + 's>, Option<usize>), StoreError> {
+        match Daemon::connect(&self.index)? {
+            Some(daemon) => Ok((Box::new(daemon), Some(control::BUDGET))),
+            None => Ok((Box::new(Committer::new(store)?), None)),
+        }
     }
 
     fn load_parsers(&self) -> anyhow::Result<Arc<Parsers>> {

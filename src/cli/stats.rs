@@ -4,8 +4,8 @@ use super::text::{Table, bytes, clean, columns, dim, moment};
 use super::{Context, text};
 use crate::ingest::backfill::Extra;
 use crate::ingest::parse_block::Counts;
+use crate::ingest::positions::known_files;
 use crate::model::query::Query;
-use crate::source::FileState;
 use crate::store::{Store, StoreError};
 use anstyle::Style;
 use std::fmt::Write as _;
@@ -29,7 +29,7 @@ const MOST: usize = 20;
 
 pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     let store = cx.open()?;
-    let states: Vec<FileState> = store.sources()?.iter().filter_map(|s| serde_json::from_str(s).ok()).collect();
+    let states = known_files(&store)?;
     let mut counts = Counts::default();
     states.iter().for_each(|s| counts.add(&Extra::of(s).counts));
     let s = store.stats()?;

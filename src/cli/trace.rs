@@ -3,6 +3,7 @@
 use super::search::word;
 use super::text::{action_style, bold, clean, dim, paint};
 use super::{Context, json, stats, text};
+use crate::daemon::control::Daemon;
 use crate::model::event::Action;
 use crate::model::journey::{By, Ending, Journey, trace};
 use crate::model::query::Query;
@@ -29,7 +30,11 @@ pub struct Arguments {
 
 pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     let store = cx.open()?;
-    let journeys = trace(&mut store.walk(), &a.id)?;
+    // A daemon knows lines that are not committed yet.
+    let journeys = match Daemon::connect(&cx.index)? {
+        Some(mut daemon) => trace(&mut daemon, &a.id)?,
+        None => trace(&mut store.walk(), &a.id)?,
+    };
     let mut out = std::io::BufWriter::new(anstream::stdout());
     if a.json {
         // Not through the terminal's filter: it would take control characters out of values.

@@ -4,11 +4,12 @@
 //! ledger has grown to its budget, between two blocks, and carries how far each file was read.
 //! So a run that is stopped (Ctrl-C, a crash, a full disk) goes on where its last commit was.
 
-use super::commit::Committer;
+use super::commit::{Sink, Work};
 use super::fold::Fold;
 use super::parse_block::{Chunk, Counts, parse_block};
+use super::positions::known_files;
 use crate::config::Site;
-use crate::ledger::Ledger;
+use crate::ledger::{Change, Ledger};
 use crate::parse::Parsers;
 use crate::resolve::clock::{Anchor, Clock};
 use crate::resolve::order::Order;
@@ -113,7 +114,7 @@ impl Extra {
 
 struct Run<'a, 'p> {
     options: &'a Options<'a>,
-    committer: Committer<'a>,
+    sink: &'a mut dyn Sink,
     known: Known,
     ledger: Ledger,
     /// File states that wait for the next commit.
@@ -125,19 +126,18 @@ struct Run<'a, 'p> {
     done: u64,
 }
 
-/// Reads all that `options` name into the index.
+/// Reads all that `options` name into the index, through `sink`; `store` says what was read before.
 ///
 /// # Errors
 /// Only what concerns the index as a whole; what is wrong with one input is in [`Summary::problems`].
-pub fn backfill(store: &Store, options: &Options, progress: &dyn Progress) -> Result<Summary, StoreError> {
-    let committer = Committer::new(store)?;
-    let known: Vec<FileState> = store.sources()?.iter().filter_map(|s| serde_json::from_str(s).ok()).collect();
+pub fn backfill(store: &Store, sink: &mut dyn Sink, options: &Options, progress: &dyn Progress) -> Result<Summary, StoreError> {
+    let known = known_files(store)?;
     let found = discover(&options.paths);
     let all = || found.series.iter().flat_map(|s| &s.files);
     progress.total(all().filter_map(|f| std::fs::metadata(&f.path).ok()).map(|m| m.len()).sum());
     let mut run = Run {
         options,
-        committer,
+        sink,
         known: Known::new(known),
         ledger: Ledger::default(),
         sources: Vec::new(),
@@ -158,8 +158,6 @@ pub fn backfill(store: &Store, options: &Options, progress: &dyn Progress) -> Re
     run.commit()?;
     run.summary.interrupted = run.stopped();
     run.summary.incomplete |= run.summary.interrupted;
-    run.summary.commits = run.committer.commits;
-    run.summary.records = run.committer.records;
     run.summary.overfull = run.ledger.overfull;
     Ok(run.summary)
 }
@@ -266,7 +264,7 @@ impl Run<'_, '_> {
                     blocks.give_back(buffer);
                 }
                 self.note(&blocks, &file, &fold, false);
-                outcome = self.committer.commit(fold.ledger.drain(), std::mem::take(&mut self.sources));
+                outcome = self.store(fold.ledger.drain());
                 if outcome.is_err() {
                     break;
                 }
@@ -334,7 +332,15 @@ impl Run<'_, '_> {
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
-        self.committer.commit(self.ledger.drain(), std::mem::take(&mut self.sources))
+        let changes = self.ledger.drain();
+        self.store(changes)
+    }
+
+    fn store(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
+        let work = Work { changes, sources: std::mem::take(&mut self.sources), ..Work::default() };
+        self.summary.commits += u64::from(!work.is_empty());
+        self.summary.records += self.sink.commit(work)?;
+        Ok(())
     }
 }
 

@@ -1,6 +1,8 @@
 //! Wires source to store: read, parse (in parallel), fold (in order), commit.
 
 pub mod backfill;
-mod commit;
+pub mod commit;
 mod fold;
+pub mod open;
 pub mod parse_block;
+pub mod positions;

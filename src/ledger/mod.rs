@@ -6,11 +6,12 @@
 //! union, so nothing depends on order or repetition (R1), and memory is bounded by committing when
 //! [`Ledger::bytes`] passes a budget, whatever the input.
 
-use crate::model::event::{Head, Span, encode};
+use crate::model::event::{Head, Span, decode_all, encode};
 use crate::model::incarnation;
 use crate::model::record::{Role, Slot, StoredRecord};
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
+use serde::{Deserialize, Serialize};
 
 /// The most bytes of events that one slot may gather between two commits (R6); what goes beyond is counted and left out.
 pub const MAX_SLOT_BYTES: usize = 64 << 20;
@@ -30,14 +31,13 @@ pub struct Origin {
 
 #[derive(Debug)]
 struct Open {
-    origin: u32,
     role: Role,
     reused: bool,
     events: Vec<u8>,
 }
 
 /// A slot's new events, on their way to the store.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// Host, instance, queue id.
     pub slot: Slot,
@@ -48,7 +48,19 @@ pub struct Change {
     /// Whether the id can come again.
     pub reused: bool,
     /// Encoded events, in the order they came.
+    #[serde(with = "crate::model::record::in_base64")]
     pub events: Vec<u8>,
+}
+
+impl Change {
+    /// Whether the slot's queue id or one of the new events names this id.
+    pub fn names(&self, id: &[u8]) -> bool {
+        self.slot.queue_id.as_bytes() == id || names(&self.events, id)
+    }
+}
+
+fn names(events: &[u8], id: &[u8]) -> bool {
+    decode_all(events).any(|e| e.fields().any(|(field, value)| field.is_id() && value == id))
 }
 
 /// What to write for one slot.
@@ -123,7 +135,7 @@ impl Ledger {
             Some(open) => open,
             None => {
                 self.bytes += self.scratch.len() + size_of::<Open>() + 64;
-                let open = Open { origin: e.origin, role: e.role, reused: reused(), events: Vec::new() };
+                let open = Open { role: e.role, reused: reused(), events: Vec::new() };
                 self.slots.entry(self.scratch.as_slice().into()).or_insert(open)
             }
         };
@@ -140,21 +152,32 @@ impl Ledger {
     pub fn drain(&mut self) -> Vec<Change> {
         self.bytes = 0;
         let slots = std::mem::take(&mut self.slots);
-        let origins = &self.origins;
-        slots
-            .into_iter()
-            .filter_map(|(key, open)| {
-                let origin = origins.get(open.origin as usize)?;
-                let queue_id = String::from_utf8_lossy(key.get(4..)?).into_owned();
-                Some(Change {
-                    slot: Slot { host: origin.host.clone(), instance: origin.instance.clone(), queue_id },
-                    mta: origin.mta.clone(),
-                    role: open.role,
-                    reused: open.reused,
-                    events: open.events,
-                })
-            })
-            .collect()
+        slots.into_iter().filter_map(|(key, open)| self.change(&key, open.role, open.reused, open.events)).collect()
+    }
+
+    /// What was gathered under slots that name an id, the ledger staying as it is. Looks at every event held.
+    pub fn naming(&self, id: &[u8]) -> Vec<Change> {
+        let named = self.slots.iter().filter(|(key, open)| key.get(4..) == Some(id) || names(&open.events, id));
+        named.filter_map(|(key, open)| self.change(key, open.role, open.reused, open.events.clone())).collect()
+    }
+
+    /// What was gathered of a slot, the ledger staying as it is.
+    pub fn of_slot(&self, slot: &Slot) -> Vec<Change> {
+        let same = |o: &Origin| o.host == slot.host && o.instance == slot.instance;
+        let origins = self.origins.iter().enumerate().filter(|(_, o)| same(o));
+        let found = origins.filter_map(|(n, _)| {
+            let key = [&(n as u32).to_le_bytes(), slot.queue_id.as_bytes()].concat();
+            let open = self.slots.get(key.as_slice())?;
+            self.change(&key, open.role, open.reused, open.events.clone())
+        });
+        found.collect()
+    }
+
+    fn change(&self, key: &[u8], role: Role, reused: bool, events: Vec<u8>) -> Option<Change> {
+        let origin = self.origins.get(u32::from_le_bytes(key.get(..4)?.try_into().ok()?) as usize)?;
+        let queue_id = String::from_utf8_lossy(key.get(4..)?).into_owned();
+        let slot = Slot { host: origin.host.clone(), instance: origin.instance.clone(), queue_id };
+        Some(Change { slot, mta: origin.mta.clone(), role, reused, events })
     }
 }
 

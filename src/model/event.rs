@@ -203,6 +203,14 @@ named_enum! {
     }
 }
 
+impl Field {
+    /// Whether it names a message, at this host or at another.
+    pub fn is_id(self) -> bool {
+        use Field::*;
+        matches!(self, QueueId | MessageId | EnvelopeId | RemoteQueueId | OrigQueueId | NoticeQueueId | NoticeOf)
+    }
+}
+
 /// What an event says apart from its fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {

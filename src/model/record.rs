@@ -42,7 +42,7 @@ impl Role {
 }
 
 /// Where one message lay: host, MTA instance and queue id (R3). For ids that return, several messages share a slot.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Slot {
     /// Host name after `[hosts]` aliases.
     pub host: String,
@@ -80,7 +80,7 @@ fn bounded(key: String) -> String {
 }
 
 /// A record as it is stored: where it lay and its events, encoded one behind the other.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredRecord {
     /// Unique name of the record in the index.
     pub key: String,
@@ -93,7 +93,23 @@ pub struct StoredRecord {
     /// Hop, reject or witness.
     pub role: Role,
     /// Concatenated [`super::event::encode`]d events, in [`Event::order`].
+    #[serde(with = "in_base64")]
     pub events: Vec<u8>,
+}
+
+/// Bytes as base64 without padding, in JSON.
+pub(crate) mod in_base64 {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD_NO_PAD;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&STANDARD_NO_PAD.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
+        STANDARD_NO_PAD.decode(String::deserialize(d)?).map_err(de::Error::custom)
+    }
 }
 
 impl StoredRecord {
@@ -105,6 +121,26 @@ impl StoredRecord {
     /// Computes what is shown from the events.
     pub fn derive(&self) -> Record {
         super::derive::derive(self)
+    }
+
+    /// Every id by which it may be asked for, as written: its own queue id, Message-ID and envelope id, and those it names of
+    /// others. `record` is what [`StoredRecord::derive`] made of it.
+    pub fn ids(&self, record: &Record) -> Vec<String> {
+        let mut ids: Vec<String> = Vec::with_capacity(8);
+        for event in self.events() {
+            for (field, value) in event.fields() {
+                if field.is_id() && !value.is_empty() {
+                    ids.push(String::from_utf8_lossy(value).into_owned());
+                }
+            }
+        }
+        let derived = [&record.queue_id, &record.message_id, &record.envelope_id, &record.orig_queue_id, &record.notice_of];
+        ids.extend(derived.into_iter().flatten().cloned());
+        ids.extend(record.notices.iter().map(|(_, id)| id.clone()));
+        ids.extend(record.recipients.iter().filter_map(|r| r.remote_queue_id.clone()));
+        ids.sort_unstable();
+        ids.dedup();
+        ids
     }
 }
 

@@ -350,6 +350,18 @@ impl Store {
     /// # Errors
     /// When the index cannot be read.
     pub fn by_id(&self, id: &str, limit: usize, seen: &mut Seen) -> Result<Vec<Record>> {
+        Ok(self.with_id(id, limit, seen)?.into_iter().map(|(_, record)| record).collect())
+    }
+
+    /// As [`Store::by_id`], in the stored form.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn stored_by_id(&self, id: &str, limit: usize, seen: &mut Seen) -> Result<Vec<StoredRecord>> {
+        Ok(self.with_id(id, limit, seen)?.into_iter().map(|(stored, _)| stored).collect())
+    }
+
+    fn with_id(&self, id: &str, limit: usize, seen: &mut Seen) -> Result<Vec<(StoredRecord, Record)>> {
         let searcher = self.searcher();
         let clauses = vec![Clause::Terms(self.fields.ids, vec![id.to_lowercase()])];
         let plan = Plan { clauses, since: i64::MIN, until: i64::MAX, exact: false };
@@ -364,9 +376,9 @@ impl Store {
             }
             let stored = self.fetch(&searcher, at)?;
             let record = stored.derive();
-            if schema::ids(&stored, &record).iter().any(|own| own == id) {
+            if stored.ids(&record).iter().any(|own| own == id) {
                 seen.0.insert(at);
-                found.push(record);
+                found.push((stored, record));
             }
         }
         Ok(found)

@@ -92,6 +92,22 @@ pub enum StoreError {
         /// What the engine said.
         what: String,
     },
+    /// The daemon that writes the index cannot be used.
+    #[error("the daemon of index {}: {why}", dir.display())]
+    Daemon {
+        /// The folder.
+        dir: PathBuf,
+        /// What it said.
+        why: String,
+    },
+    /// The writer has trouble of its own.
+    #[error("index {} cannot be written at the moment: {why}", dir.display())]
+    Busy {
+        /// The folder.
+        dir: PathBuf,
+        /// The trouble.
+        why: String,
+    },
     /// The writer met an error before; it stays shut.
     #[error("the writer of index {} stopped after an error: take a new one and resume from the committed positions", dir.display())]
     Stopped {

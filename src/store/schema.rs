@@ -2,7 +2,7 @@
 //!
 //! A change of anything here that makes old documents wrong or unreadable needs a new [`VERSION`].
 
-use crate::model::event::{Action, Field as EventField};
+use crate::model::event::Action;
 use crate::model::record::{Recipient, Record, Role, Slot, StoredRecord};
 use tantivy::schema::{BytesOptions, Field, IndexRecordOption, NumericOptions, STORED, Schema, TextFieldIndexing, TextOptions, Value};
 use tantivy::{TantivyDocument, Term};
@@ -125,36 +125,6 @@ pub(super) fn words_of(text: &str) -> impl Iterator<Item = String> + '_ {
     text.split(|c: char| !c.is_alphanumeric()).filter(|w| w.len() > 1).map(str::to_lowercase)
 }
 
-/// The events' fields that name a message.
-const ID_FIELDS: &[EventField] = &[
-    EventField::QueueId,
-    EventField::MessageId,
-    EventField::EnvelopeId,
-    EventField::RemoteQueueId,
-    EventField::OrigQueueId,
-    EventField::NoticeQueueId,
-    EventField::NoticeOf,
-];
-
-/// Every id of a record, as written: its own queue id, message and envelope id, and those it names of others.
-pub(super) fn ids(stored: &StoredRecord, record: &Record) -> Vec<String> {
-    let mut ids: Vec<String> = Vec::with_capacity(8);
-    for event in stored.events() {
-        for (field, value) in event.fields() {
-            if ID_FIELDS.contains(&field) && !value.is_empty() {
-                ids.push(String::from_utf8_lossy(value).into_owned());
-            }
-        }
-    }
-    let derived = [&record.queue_id, &record.message_id, &record.envelope_id, &record.orig_queue_id, &record.notice_of];
-    ids.extend(derived.into_iter().flatten().cloned());
-    ids.extend(record.notices.iter().map(|(_, id)| id.clone()));
-    ids.extend(record.recipients.iter().filter_map(|r| r.remote_queue_id.clone()));
-    ids.sort_unstable();
-    ids.dedup();
-    ids
-}
-
 struct Terms(Vec<String>);
 
 impl Terms {
@@ -255,7 +225,7 @@ pub(super) fn document(fields: &Fields, stored: &StoredRecord) -> TantivyDocumen
     if is_aborted(stored) {
         return doc;
     }
-    let mut ids: Vec<String> = ids(stored, &record).iter().map(|id| id.to_lowercase()).collect();
+    let mut ids: Vec<String> = stored.ids(&record).iter().map(|id| id.to_lowercase()).collect();
     ids.dedup();
     ids.iter().for_each(|id| doc.add_text(fields.ids, id));
     terms(&record).iter().for_each(|t| doc.add_text(fields.terms, t));

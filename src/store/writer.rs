@@ -104,10 +104,32 @@ impl Writer {
     /// Stores a batch in one atomic, durable commit, and merges segments when there are too many.
     ///
     /// # Errors
+    /// As [`Writer::commit`].
+    pub fn apply(&mut self, batch: Batch) -> Result<CommitInfo> {
+        let put = batch.put.len();
+        self.commit(batch)?;
+        Ok(CommitInfo { put, ..self.tidy(u64::MAX)? })
+    }
+
+    /// Stores a batch in one atomic, durable commit.
+    ///
+    /// # Errors
     /// Any error stops the writer. Nothing or (when the error came after the commit) all of the batch is stored:
     /// [`Store::positions`](super::Store::positions) of a freshly opened store says which.
-    pub fn apply(&mut self, batch: Batch) -> Result<CommitInfo> {
-        self.guarded(|w, open| w.try_apply(open, batch))
+    pub fn commit(&mut self, batch: Batch) -> Result<()> {
+        self.guarded(|w, open| w.try_commit(open, batch))
+    }
+
+    /// Merges segments of similar size when there are too many, but none that would make one of more than `most`
+    /// documents: that takes its time, and until it is done nothing else can be committed (R2).
+    ///
+    /// # Errors
+    /// Any error stops the writer; nothing stored is lost.
+    pub fn tidy(&mut self, most: u64) -> Result<CommitInfo> {
+        self.guarded(|w, open| {
+            let (segments, merges) = w.merge_similar(open, most)?;
+            Ok(CommitInfo { put: 0, segments, merges })
+        })
     }
 
     /// Merges all segments into one and drops what was deleted. Takes as long as writing the index anew.
@@ -149,9 +171,8 @@ impl Writer {
         }
     }
 
-    fn try_apply(&mut self, open: &mut Open, batch: Batch) -> Result<CommitInfo> {
-        let put = batch.put.len();
-        if self.known.is_none() && put > FEW {
+    fn try_commit(&mut self, open: &mut Open, batch: Batch) -> Result<()> {
+        if self.known.is_none() && batch.put.len() > FEW {
             self.known = Some(read_known(&self.dir, &open.index, &self.fields)?);
         }
         self.send(open, &batch)?;
@@ -159,9 +180,7 @@ impl Writer {
         let mut prepared = open.writer.prepare_commit().map_err(fail)?;
         prepared.set_payload(&batch.positions);
         prepared.commit().map_err(fail)?;
-        sync_dir(&self.dir)?;
-        let (segments, merges) = self.merge_similar(open)?;
-        Ok(CommitInfo { put, segments, merges })
+        sync_dir(&self.dir)
     }
 
     /// Tests: applies a batch whose `n`-th write fails.
@@ -217,14 +236,14 @@ impl Writer {
     }
 
     /// Merges segments of similar size until there are few, and those with many deleted documents; waits for each (R2).
-    fn merge_similar(&self, open: &mut Open) -> Result<(usize, usize)> {
+    fn merge_similar(&self, open: &mut Open, most: u64) -> Result<(usize, usize)> {
         let mut merges = 0;
         loop {
             let metas = open.index.searchable_segment_metas().map_err(|e| engine_error(&self.dir, "list segments", e))?;
             let sizes: Vec<_> = metas.iter().map(|m| (m.id(), m.num_docs(), m.num_deleted_docs())).collect();
             let count = metas.len();
             drop(metas);
-            let Some(ids) = to_merge(&sizes) else { return Ok((count, merges)) };
+            let Some(ids) = to_merge(&sizes, most) else { return Ok((count, merges)) };
             self.merge(open, ids)?;
             merges += 1;
         }
@@ -238,16 +257,19 @@ impl Writer {
 
 /// The segments to merge next: [`MERGE_AT`] or more of one size class (classes grow eightfold), or one that is
 /// more than half deleted. Each document is so rewritten about once a class.
-fn to_merge(segments: &[(SegmentId, u32, u32)]) -> Option<Vec<SegmentId>> {
-    let mut classes: BTreeMap<u32, Vec<SegmentId>> = BTreeMap::new();
+fn to_merge(segments: &[(SegmentId, u32, u32)], most: u64) -> Option<Vec<SegmentId>> {
+    let mut classes: BTreeMap<u32, (Vec<SegmentId>, u64)> = BTreeMap::new();
     for &(id, alive, deleted) in segments {
-        if deleted > alive {
+        let alive = u64::from(alive);
+        if u64::from(deleted) > alive && alive <= most {
             return Some(vec![id]);
         }
-        let class = (u64::from(alive) / SMALLEST).max(1).ilog2() / 3;
-        classes.entry(class).or_default().push(id);
+        let class = (alive / SMALLEST).max(1).ilog2() / 3;
+        let (ids, documents) = classes.entry(class).or_default();
+        ids.push(id);
+        *documents += alive;
     }
-    classes.into_values().find(|ids| ids.len() >= MERGE_AT)
+    classes.into_values().find(|(ids, documents)| ids.len() >= MERGE_AT && *documents <= most).map(|(ids, _)| ids)
 }
 
 /// The filter of all keys and slots in an index.

@@ -2,6 +2,7 @@
 
 use msgtrk::config::Site;
 use msgtrk::ingest::backfill::{BUDGET, Options, Progress, Summary, backfill};
+use msgtrk::ingest::commit::Committer;
 use msgtrk::model::journey::{Journey, trace};
 use msgtrk::model::query::Query;
 use msgtrk::model::record::StoredRecord;
@@ -54,7 +55,8 @@ impl Index {
             now: 1_800_000_000,
             stop: &stop,
         };
-        backfill(&self.store(), &options, &Silent).unwrap()
+        let store = self.store();
+        backfill(&store, &mut Committer::new(&store).unwrap(), &options, &Silent).unwrap()
     }
 
     /// Every record, by key.

@@ -1,0 +1,221 @@
+//! Counters of the daemon: what `msgtrk status` and Prometheus are told.
+
+use crate::ingest::parse_block::Counts;
+use crate::store::StoreError;
+use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How a source is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceHealth {
+    /// Path, or what it is (`journal`, `syslog udp 127.0.0.1:514`).
+    pub name: String,
+    /// Bytes written but not read yet, where that can be told.
+    pub bytes_behind: Option<u64>,
+    /// Seconds between the latest line's stamp and its being read, where that can be told.
+    pub seconds_behind: Option<f64>,
+    /// Lines read since the start.
+    pub lines: u64,
+    /// What is wrong at the moment, and what follows from it.
+    pub problem: Option<String>,
+}
+
+/// What `msgtrk status` is told.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the running program.
+    pub version: String,
+    /// Process id.
+    pub pid: u32,
+    /// Seconds since 1970 at the start.
+    pub started: i64,
+    /// Addresses that are listened on, by what for.
+    pub listening: Vec<(String, String)>,
+    /// Sources.
+    pub sources: Vec<SourceHealth>,
+    /// Lines read since the start.
+    pub lines: u64,
+    /// Events read since the start.
+    pub events: u64,
+    /// Records written since the start.
+    pub records: u64,
+    /// Commits since the start.
+    pub commits: u64,
+    /// Commits that failed since the start.
+    pub commit_errors: u64,
+    /// Seconds since 1970 of the latest commit.
+    pub last_commit: Option<i64>,
+    /// Why the latest commit failed, if none has succeeded since.
+    pub commit_problem: Option<String>,
+    /// Lines that no pattern knows since the start, by program.
+    pub unparsed: Vec<(String, u64)>,
+    /// Questions answered since the start.
+    pub queries: u64,
+}
+
+/// The daemon's counters.
+#[derive(Debug, Default)]
+pub struct Figures {
+    lines: AtomicU64,
+    events: AtomicU64,
+    records: AtomicU64,
+    commits: AtomicU64,
+    commit_errors: AtomicU64,
+    commit_micros: AtomicU64,
+    last_commit: AtomicU64,
+    queries: AtomicU64,
+    slow: Mutex<Slow>,
+}
+
+#[derive(Debug, Default)]
+struct Slow {
+    problem: Option<String>,
+    counts: Counts,
+    sources: Vec<SourceHealth>,
+    listening: Vec<(String, String)>,
+    started: i64,
+}
+
+fn unix_seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+impl Figures {
+    fn slow(&self) -> MutexGuard<'_, Slow> {
+        self.slow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the start and what is listened on.
+    pub fn started(&self, listening: Vec<(String, String)>) {
+        let mut slow = self.slow();
+        slow.started = unix_seconds() as i64;
+        slow.listening = listening;
+    }
+
+    /// Counts lines that were read.
+    pub fn read(&self, counts: &Counts) {
+        self.lines.fetch_add(counts.lines, Relaxed);
+        self.events.fetch_add(counts.events, Relaxed);
+        if !counts.unparsed.is_empty() {
+            self.slow().counts.add(counts);
+        }
+    }
+
+    /// Counts a question.
+    pub fn asked(&self) {
+        self.queries.fetch_add(1, Relaxed);
+    }
+
+    /// Notes how the sources are.
+    pub fn set_sources(&self, sources: Vec<SourceHealth>) {
+        self.slow().sources = sources;
+    }
+
+    pub(super) fn committed(&self, records: u64, took: Duration) {
+        self.records.fetch_add(records, Relaxed);
+        self.commits.fetch_add(1, Relaxed);
+        self.commit_micros.fetch_add(took.as_micros() as u64, Relaxed);
+        self.last_commit.store(unix_seconds(), Relaxed);
+        self.slow().problem = None;
+    }
+
+    pub(super) fn commit_failed(&self, e: &StoreError) {
+        self.commit_errors.fetch_add(1, Relaxed);
+        self.slow().problem = Some(e.to_string());
+    }
+
+    /// All of it.
+    pub fn status(&self) -> Status {
+        let slow = self.slow();
+        let last = self.last_commit.load(Relaxed);
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            started: slow.started,
+            listening: slow.listening.clone(),
+            sources: slow.sources.clone(),
+            lines: self.lines.load(Relaxed),
+            events: self.events.load(Relaxed),
+            records: self.records.load(Relaxed),
+            commits: self.commits.load(Relaxed),
+            commit_errors: self.commit_errors.load(Relaxed),
+            last_commit: (last > 0).then_some(last as i64),
+            commit_problem: slow.problem.clone(),
+            unparsed: slow.counts.unparsed.iter().map(|(p, u)| (p.clone(), u.count)).collect(),
+            queries: self.queries.load(Relaxed),
+        }
+    }
+
+    /// Prometheus' text format (version 0.0.4).
+    pub fn prometheus(&self) -> String {
+        let s = self.status();
+        let mut out = String::new();
+        let mut metric = |name: &str, kind: &str, help: &str, values: Vec<(String, f64)>| {
+            let _ = writeln!(out, "# HELP msgtrk_{name} {help}\n# TYPE msgtrk_{name} {kind}");
+            for (labels, value) in values {
+                let _ = writeln!(out, "msgtrk_{name}{labels} {value}");
+            }
+        };
+        let one = |v: f64| vec![(String::new(), v)];
+        metric("up_since_seconds", "gauge", "Start, seconds since 1970.", one(s.started as f64));
+        metric("lines_total", "counter", "Log lines read.", one(s.lines as f64));
+        metric("events_total", "counter", "Events that lines stated.", one(s.events as f64));
+        metric("records_written_total", "counter", "Records written to the index, new or changed.", one(s.records as f64));
+        metric("commits_total", "counter", "Commits.", one(s.commits as f64));
+        metric("commit_seconds_total", "counter", "Time spent in commits.", one(self.commit_micros.load(Relaxed) as f64 / 1e6));
+        metric("commit_errors_total", "counter", "Commits that failed.", one(s.commit_errors as f64));
+        metric("commit_failing", "gauge", "Whether the latest commit failed.", one(f64::from(u8::from(s.commit_problem.is_some()))));
+        metric("last_commit_seconds", "gauge", "Latest commit, seconds since 1970.", one(s.last_commit.unwrap_or(0) as f64));
+        metric("queries_total", "counter", "Questions answered.", one(s.queries as f64));
+        let by = |label: &str, of: &str| format!("{{{label}=\"{}\"}}", escaped(of));
+        let unparsed = s.unparsed.iter().map(|(p, n)| (by("program", p), *n as f64)).collect();
+        metric("unparsed_lines_total", "counter", "Lines of known programs that no pattern knows.", unparsed);
+        let source = |value: &dyn Fn(&SourceHealth) -> Option<f64>| {
+            s.sources.iter().filter_map(|x| Some((by("source", &x.name), value(x)?))).collect::<Vec<_>>()
+        };
+        metric("source_bytes_behind", "gauge", "Bytes written but not read yet.", source(&|x| x.bytes_behind.map(|b| b as f64)));
+        metric("source_seconds_behind", "gauge", "Age of the latest line when it was read.", source(&|x| x.seconds_behind));
+        metric("source_lines_total", "counter", "Lines read.", source(&|x| Some(x.lines as f64)));
+        metric(
+            "source_failing",
+            "gauge",
+            "Whether something is wrong with it.",
+            source(&|x| Some(f64::from(u8::from(x.problem.is_some())))),
+        );
+        out
+    }
+}
+
+/// A label's value: backslash, quote and newline escaped, other control characters replaced.
+fn escaped(value: &str) -> String {
+    let mut out = String::new();
+    for c in value.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            c if c.is_control() => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prometheus_text_has_every_source_and_escapes_its_name() {
+        let f = Figures::default();
+        f.set_sources(vec![SourceHealth { name: "a\"\n\\b".into(), bytes_behind: Some(7), ..SourceHealth::default() }]);
+        f.asked();
+        let text = f.prometheus();
+        assert!(text.contains("msgtrk_source_bytes_behind{source=\"a\\\"\\n\\\\b\"} 7\n"), "{text}");
+        assert!(text.contains("\nmsgtrk_queries_total 1\n"));
+        assert!(text.lines().all(|l| l.starts_with("# ") || l.rsplit_once(' ').is_some_and(|(_, v)| v.parse::<f64>().is_ok())));
+    }
+}

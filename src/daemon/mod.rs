@@ -1,0 +1,21 @@
+//! What runs for months: one writer of the index, everybody else through it.
+//!
+//! ```text
+//! live loop  --work-->  writer thread  --commit-->  index
+//!     |                     ^                          ^
+//!     v (open records)      | work                     | read
+//!   View  <---by_id---  control socket  <--- backfill, grant, trace ... of other processes
+//! ```
+//!
+//! * [`writer`]: the one thread that commits. Work of the live loop is kept until it is stored, whatever happens;
+//!   work of others succeeds or fails at once.
+//! * [`control`]: the socket in the index folder through which other processes of the same user read open records and
+//!   hand in finished work. A client reads its logs itself, with its own rights and at its own priority, so that a
+//!   hardened daemon needs to see none of them.
+//! * [`figures`]: counters, what `msgtrk status` and Prometheus are told.
+//! * [`systemd`]: readiness and watchdog.
+
+pub mod control;
+pub mod figures;
+pub mod systemd;
+pub mod writer;

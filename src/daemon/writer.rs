@@ -1,0 +1,138 @@
+//! The thread that commits.
+//!
+//! After any error the engine's writer is dropped and taken anew from the disk (R2). The work that failed is then joined
+//! with what is stored once more: fold is set union, so it does not matter whether the failed commit had got through.
+//! While the disk is full the live loop goes on until its memory is used up, then waits; answers go on all the time.
+
+use super::figures::Figures;
+use crate::ingest::commit::{Committer, Sink, Work};
+use crate::ingest::open::OpenRecords;
+use crate::ledger::Change;
+use crate::store::{Store, StoreError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+/// Documents that a merge between two commits may make one segment of: about half a second's work.
+const MOST_MERGED: u64 = 50_000;
+/// Without work for so long, the merges that were left are done.
+const QUIET: Duration = Duration::from_secs(20);
+/// Pauses between tries after an error.
+const PAUSES: [u64; 5] = [1, 2, 5, 10, 30];
+
+/// What the live loop hands in.
+pub struct LiveWork {
+    /// From [`OpenRecords::begin_commit`].
+    pub changes: Arc<Vec<Change>>,
+    /// States of finished sources.
+    pub sources: Vec<(String, String)>,
+    /// Positions of the live sources.
+    pub positions: String,
+}
+
+/// What the writer is asked to do.
+pub enum Job {
+    /// To be stored, however long it takes.
+    Live(LiveWork),
+    /// To be stored now or refused; the answer is how many records were written.
+    Other(Box<Work>, SyncSender<Result<u64, StoreError>>),
+}
+
+/// What the thread works with.
+pub struct WriterThread {
+    /// The index; its reader is reloaded after each commit.
+    pub store: Arc<Store>,
+    /// Told when live work is stored.
+    pub open: Arc<OpenRecords>,
+    /// Told of commits and errors.
+    pub figures: Arc<Figures>,
+    /// Set from outside: work that cannot be stored is given up; the next start reads it again.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl WriterThread {
+    /// Runs until all senders of jobs are gone and what they sent is done. `committer` is taken before anything is announced as ready.
+    pub fn run(&self, committer: Committer<'_>, jobs: &Receiver<Job>) {
+        let mut committer = Some(committer);
+        loop {
+            match jobs.recv_timeout(QUIET) {
+                Ok(Job::Live(work)) => self.live(&mut committer, &work, jobs),
+                Ok(Job::Other(work, reply)) => {
+                    let done = self.commit(&mut committer, *work);
+                    let _ = reply.send(done);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(Err(e)) = committer.as_mut().map(Committer::tidy) {
+                        committer = None;
+                        self.figures.commit_failed(&e);
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// A committer on the index as it is on the disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] and what else keeps it from being opened.
+    pub fn committer(&self) -> Result<Committer<'_>, StoreError> {
+        Committer::hasty(&self.store, MOST_MERGED)
+    }
+
+    fn commit<'s>(&'s self, committer: &mut Option<Committer<'s>>, work: Work) -> Result<u64, StoreError> {
+        let begun = Instant::now();
+        let c = match committer.take() {
+            Some(c) => committer.insert(c),
+            None => committer.insert(self.committer()?),
+        };
+        let done = c.commit(work);
+        match &done {
+            Ok(records) => self.figures.committed(*records, begun.elapsed()),
+            Err(e) => {
+                *committer = None;
+                self.figures.commit_failed(e);
+            }
+        }
+        done
+    }
+
+    fn live<'s>(&'s self, committer: &mut Option<Committer<'s>>, work: &LiveWork, jobs: &Receiver<Job>) {
+        let mut pauses = PAUSES.into_iter();
+        let mut pause = 1;
+        let whole = || Work {
+            changes: work.changes.to_vec(),
+            sources: work.sources.clone(),
+            positions: Some(work.positions.clone()),
+            ..Work::default()
+        };
+        while let Err(e) = self.commit(committer, whole()) {
+            pause = pauses.next().unwrap_or(pause);
+            tracing::error!("commit failed, what was read is kept in memory and tried again in {pause} s: {e}");
+            if self.stop.load(Relaxed) {
+                return;
+            }
+            self.refuse(jobs, Duration::from_secs(pause), &e);
+        }
+        self.open.committed();
+    }
+
+    /// Answers others with the error while the live work waits.
+    fn refuse(&self, jobs: &Receiver<Job>, pause: Duration, e: &StoreError) {
+        let until = Instant::now() + pause;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            if self.stop.load(Relaxed) {
+                return;
+            }
+            match jobs.recv_timeout(left.min(Duration::from_millis(200))) {
+                Ok(Job::Other(_, reply)) => {
+                    let _ = reply.send(Err(StoreError::Busy { dir: self.store.dir().into(), why: e.to_string() }));
+                }
+                // The live loop waits for its work's end before it hands in more.
+                Ok(Job::Live(_)) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(left),
+            }
+        }
+    }
+}
