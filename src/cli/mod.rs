@@ -7,6 +7,7 @@ mod json;
 mod parsers;
 mod progress;
 mod search;
+mod serve;
 mod shell;
 mod stats;
 mod status;
@@ -66,6 +67,8 @@ enum Command {
     Stuck(stuck::Arguments),
     /// Say what the index holds, and which lines were not understood
     Stats(stats::Arguments),
+    /// Follow logs as they grow, and answer, until told to end
+    Serve(serve::Arguments),
     /// Say how the running daemon is
     Status(status::Arguments),
     /// Check, list and try parser files
@@ -110,6 +113,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Config(a) => return config::run(a),
         Command::Completions(a) => return shell::completions(a),
         Command::Man => return shell::man(),
+        Command::Serve(a) => return serve::run(&cli.global, a),
         _ => {}
     }
     let cx = Context::new(&cli.global)?;
@@ -123,7 +127,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Verify(a) => verify::run(&cx, &a),
         Command::Demo(a) => demo::run(&cx, &a),
         Command::Status(a) => status::run(&cx, &a),
-        Command::Config(_) | Command::Completions(_) | Command::Man => Ok(ExitCode::SUCCESS),
+        Command::Config(_) | Command::Completions(_) | Command::Man | Command::Serve(_) => Ok(ExitCode::SUCCESS),
     }
 }
 
@@ -154,6 +158,10 @@ pub fn is_broken_pipe(e: &anyhow::Error) -> bool {
 
 impl Context {
     fn new(global: &Global) -> anyhow::Result<Self> {
+        Ok(Self::with_config(global)?.0)
+    }
+
+    fn with_config(global: &Global) -> anyhow::Result<(Self, Config)> {
         let own = iana_time_zone();
         let mut config = match &global.config {
             Some(path) => Config::read(path, own)?,

@@ -13,9 +13,11 @@
 //!   hand in finished work. A client reads its logs itself, with its own rights and at its own priority, so that a
 //!   hardened daemon needs to see none of them.
 //! * [`figures`]: counters, what `msgtrk status` and Prometheus are told.
+//! * [`metrics`]: figures over HTTP.
 //! * [`systemd`]: readiness and watchdog.
 
 pub mod control;
 pub mod figures;
+pub mod metrics;
 pub mod systemd;
 pub mod writer;

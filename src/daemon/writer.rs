@@ -6,8 +6,8 @@
 
 use super::figures::Figures;
 use crate::ingest::commit::{Committer, Sink, Work};
+use crate::ingest::live::LiveWork;
 use crate::ingest::open::OpenRecords;
-use crate::ledger::Change;
 use crate::store::{Store, StoreError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -20,16 +20,6 @@ const MOST_MERGED: u64 = 50_000;
 const QUIET: Duration = Duration::from_secs(20);
 /// Pauses between tries after an error.
 const PAUSES: [u64; 5] = [1, 2, 5, 10, 30];
-
-/// What the live loop hands in.
-pub struct LiveWork {
-    /// From [`OpenRecords::begin_commit`].
-    pub changes: Arc<Vec<Change>>,
-    /// States of finished sources.
-    pub sources: Vec<(String, String)>,
-    /// Positions of the live sources.
-    pub positions: String,
-}
 
 /// What the writer is asked to do.
 pub enum Job {

@@ -3,6 +3,7 @@
 pub mod backfill;
 pub mod commit;
 mod fold;
+pub mod live;
 pub mod open;
 pub mod parse_block;
 pub mod positions;

@@ -43,6 +43,11 @@ impl OpenRecords {
         work(&mut self.lock().ledger)
     }
 
+    /// Bytes of events that were not handed out yet.
+    pub fn bytes(&self) -> usize {
+        self.lock().ledger.bytes()
+    }
+
     /// Empties the ledger for a commit; what it held stays visible until [`OpenRecords::committed`].
     pub fn begin_commit(&self) -> Arc<Vec<Change>> {
         let mut inner = self.lock();
