@@ -2,5 +2,5 @@
 
 pub mod backfill;
 mod commit;
-mod fold;
+pub mod fold;
 pub mod parse_block;
