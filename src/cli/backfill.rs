@@ -49,7 +49,7 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
         paths: a.paths.clone(),
         host: a.host.clone().unwrap_or_else(this_host),
         year: a.year,
-        site: &cx.site,
+        site: std::sync::Arc::new(cx.site.clone()),
         parsers,
         budget: ((a.memory as usize) << 20).min(most.unwrap_or(usize::MAX)),
         now: cx.now.div_euclid(1_000_000),

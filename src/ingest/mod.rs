@@ -2,7 +2,7 @@
 
 pub mod backfill;
 pub mod commit;
-mod fold;
+pub mod fold;
 pub mod live;
 pub mod open;
 pub mod parse_block;
