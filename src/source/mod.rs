@@ -1,4 +1,6 @@
-//! The input side of backfill: from paths to blocks of whole lines.
+//! Where bytes come from: backfill's files in blocks of whole lines, and the live sources.
+//!
+//! Backfill, once from start to end:
 //!
 //! ```text
 //! discover(paths) -> Series of SourceFile, oldest first
@@ -6,6 +8,13 @@
 //!   known.recall  -> New | Unchanged | Prefix: how much of these bytes was read before
 //!   Blocks        -> Block: some MiB of whole lines, with their offset
 //!   blocks.state  -> FileState: what to keep, so that the next run can recall it
+//! ```
+//!
+//! Live, for months ([`live`] is the one shape; [`tail`] follows files):
+//!
+//! ```text
+//! source.next(now)    -> Lines: some whole lines of one stream
+//! source.checkpoint() -> Checkpoint: what to commit with them, to go on there after a restart
 //! ```
 //!
 //! Offsets, lengths and hashes are over *decompressed* bytes, so that `mail.log.1` and the
@@ -16,8 +25,10 @@ mod blocks;
 mod decompress;
 mod discover;
 mod identity;
+pub mod live;
 mod open;
 mod order;
+pub mod tail;
 #[cfg(test)]
 mod tests;
 
