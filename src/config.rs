@@ -276,7 +276,8 @@ mod tests {
     fn the_example_shows_every_key_and_only_keys_that_there_are() {
         let example = include_str!("../contrib/msgtrk.toml");
         // `#key = ` and `#[table]` are keys; prose has a space behind the `#`.
-        let bare: String = example.lines().map(|l| l.strip_prefix('#').filter(|r| !r.starts_with(' ')).unwrap_or(l).to_string() + "\n").collect();
+        let bare: String =
+            example.lines().map(|l| l.strip_prefix('#').filter(|r| !r.starts_with(' ')).unwrap_or(l).to_string() + "\n").collect();
         let c = Config::parse(&bare.replace("then = \"keep\"", "then = \"move\""), Zone::Fixed(0)).unwrap();
         assert_eq!((c.watch.len(), c.dsn.len(), c.site.domains.len()), (1, 1, 2));
         assert!(c.metrics.is_some() && c.retention.max_index_bytes.is_some() && c.query_log.file.is_some() && c.parsers.is_some());

@@ -49,7 +49,7 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
         paths: a.paths.clone(),
         host: a.host.clone().unwrap_or_else(this_host),
         year: a.year,
-        site: std::sync::Arc::new(cx.site.clone()),
+        site: std::sync::Arc::clone(&cx.site),
         parsers,
         budget: ((a.memory as usize) << 20).min(most.unwrap_or(usize::MAX)),
         now: cx.now.div_euclid(1_000_000),
@@ -65,7 +65,7 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(if done.incomplete { ExitCode::from(2) } else { ExitCode::SUCCESS })
 }
 
-fn this_host() -> String {
+pub(super) fn this_host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
     name.map(|n| n.trim().to_string()).ok().filter(|n| !n.is_empty()).unwrap_or_else(|| "localhost".into())
 }

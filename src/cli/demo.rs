@@ -36,7 +36,7 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
         paths: logs,
         host: "store".into(),
         year: Some(2026),
-        site: std::sync::Arc::new(cx.site.clone()),
+        site: std::sync::Arc::clone(&cx.site),
         parsers: cx.load_parsers()?,
         budget: BUDGET,
         now: cx.now / 1_000_000,

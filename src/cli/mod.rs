@@ -90,7 +90,7 @@ enum Command {
 /// What all commands work with.
 struct Context {
     index: PathBuf,
-    site: Site,
+    site: Arc<Site>,
     /// Zone that times are shown in.
     zone: Zone,
     parsers: Option<PathBuf>,
@@ -173,9 +173,10 @@ impl Context {
                 None => config.site.zone = word.parse().map_err(anyhow::Error::msg).context("--timezone")?,
             }
         }
-        let index = global.index.clone().or(config.index).unwrap_or_else(default_index);
-        let parsers = global.parser_files.clone().or(config.parsers);
-        Ok(Context { index, zone: config.site.zone, site: config.site, parsers, now: chrono::Utc::now().timestamp_micros() })
+        let index = global.index.clone().or_else(|| config.index.clone()).unwrap_or_else(default_index);
+        let parsers = global.parser_files.clone().or_else(|| config.parsers.clone());
+        let (zone, site) = (config.site.zone, Arc::new(config.site.clone()));
+        Ok((Context { index, zone, site, parsers, now: chrono::Utc::now().timestamp_micros() }, config))
     }
 
     fn open(&self) -> Result<Store, StoreError> {

@@ -66,18 +66,15 @@ pub fn run(global: &Global, a: &Arguments) -> anyhow::Result<ExitCode> {
     let open = Arc::new(OpenRecords::default());
     let figures = Arc::new(Figures::default());
     let stop = Arc::new(AtomicBool::new(false));
-    let writer = WriterThread {
-        store: Arc::clone(&store),
-        open: Arc::clone(&open),
-        figures: Arc::clone(&figures),
-        stop: Arc::clone(&stop),
-    };
+    let writer =
+        WriterThread { store: Arc::clone(&store), open: Arc::clone(&open), figures: Arc::clone(&figures), stop: Arc::clone(&stop) };
     let (jobs, queue) = sync_channel(4);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     std::thread::scope(|scope| {
         // Taken before anything else is begun: a second daemon ends here.
+        let thread_writer = &writer;
         let committer = writer.committer()?;
-        let thread = std::thread::Builder::new().name("writer".into()).spawn_scoped(scope, || writer.run(committer, &queue))?;
+        let thread = std::thread::Builder::new().name("writer".into()).spawn_scoped(scope, move || thread_writer.run(committer, &queue))?;
         let running = Running {
             figures: Arc::clone(&figures),
             open: Arc::clone(&open),
@@ -156,12 +153,8 @@ impl Running {
         let tailer = Tailer::new(paths, known, TailOptions { wake: Some(wake), ..TailOptions::default() });
         let sources: Vec<Box<dyn Live>> = vec![Box::new(tailer)];
         let hosts = watch.iter().filter_map(|w| Some((glob::Pattern::new(&w.path.to_string_lossy()).ok()?, w.host.clone()?))).collect();
-        let options = LiveOptions {
-            site: Arc::clone(&cx.site),
-            parsers: cx.load_parsers()?,
-            hosts,
-            host: a.host.clone().unwrap_or_else(this_host),
-        };
+        let options =
+            LiveOptions { site: Arc::clone(&cx.site), parsers: cx.load_parsers()?, hosts, host: a.host.clone().unwrap_or_else(this_host) };
         let mut live = LiveLoop::new(store, sources, options, &self.open, self)?;
         for w in &watch {
             tracing::info!("watching {}", w.path.display());
@@ -193,12 +186,8 @@ impl Running {
     fn control(&self, dir: &Path, view: View) -> anyhow::Result<()> {
         let server = Server::bind(dir).with_context(|| format!("control socket in {}", dir.display()))?;
         let (told, asked) = (Arc::clone(&self.figures), Arc::clone(&self.figures));
-        let service = Service {
-            view,
-            jobs: self.jobs.clone(),
-            status: Box::new(move || told.status()),
-            asked: Box::new(move || asked.asked()),
-        };
+        let service =
+            Service { view, jobs: self.jobs.clone(), status: Box::new(move || told.status()), asked: Box::new(move || asked.asked()) };
         std::thread::Builder::new().name("control".into()).spawn(move || server.serve(Arc::new(service)))?;
         Ok(())
     }

@@ -106,6 +106,14 @@ pub struct Extra {
 }
 
 impl Extra {
+    /// Gives the document a name, if it has none yet.
+    pub fn name(&mut self, state: &FileState) {
+        if self.id.is_empty() {
+            let name = format!("{}/{}/{:x}", state.dev, state.ino, state.head_hash.0);
+            self.id = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(name.as_bytes()));
+        }
+    }
+
     /// Reads what [`FileState::extra`] holds.
     pub fn of(state: &FileState) -> Extra {
         serde_json::from_value(state.extra.clone()).unwrap_or_default()
@@ -306,10 +314,7 @@ impl Run<'_, '_> {
             (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
             (a, b) => a.or(b),
         };
-        if extra.id.is_empty() {
-            let name = format!("{}/{}/{:x}", state.dev, state.ino, state.head_hash.0);
-            extra.id = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(name.as_bytes()));
-        }
+        extra.name(&state);
         let id = extra.id.clone();
         state.extra = serde_json::to_value(extra).unwrap_or_default();
         if let Ok(json) = serde_json::to_string(&state) {

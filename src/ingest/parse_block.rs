@@ -175,6 +175,11 @@ fn pieces(block: &[u8]) -> Vec<Range<usize>> {
     out
 }
 
+/// Parses a small block with a matcher at hand.
+pub fn parse_with(matcher: &mut Matcher, block: &[u8]) -> Chunk {
+    parse_piece(matcher, block, 0..block.len())
+}
+
 fn parse_piece(matcher: &mut Matcher, block: &[u8], piece: Range<usize>) -> Chunk {
     let mut chunk = Chunk::default();
     let mut scratch = Vec::new();
