@@ -1,0 +1,274 @@
+//! The daemon, as an operator runs it: a process that follows logs, is asked, killed, told to end.
+
+use crate::support::Index;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Nothing that a daemon is to do takes longer, on a busy machine.
+const LONG: Duration = Duration::from_secs(30);
+
+/// A folder with logs, an index, and perhaps a daemon.
+struct Place {
+    index: Index,
+    daemon: Option<Child>,
+    ready: String,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < LONG, "not within {LONG:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+impl Place {
+    fn new() -> Self {
+        Place { index: Index::new(), daemon: None, ready: String::new() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.index.dir.path().join(name)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_msgtrk"));
+        command.env("TZ", "UTC").arg("--index").arg(self.path("index")).args(args);
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Starts a daemon and waits until it says that it is ready.
+    fn serve(&mut self, args: &[&str]) {
+        let mut child = self.command(&["serve"]).args(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        self.ready.clear();
+        out.read_line(&mut self.ready).unwrap();
+        self.daemon = Some(child);
+        assert!(self.ready.starts_with("ready"), "{:?}", self.ready);
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.daemon.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.daemon.as_ref().unwrap().id();
+        assert!(Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().unwrap().success());
+    }
+
+    /// The trace of an id as JSON, once there is one that meets a condition.
+    fn trace(&self, id: &str, what: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        eventually(&format!("trace of {id}"), || {
+            let out = self.run(&["trace", id, "--json"]);
+            serde_json::from_slice(&out.stdout).ok().filter(&what)
+        })
+    }
+
+    fn records(&self) -> Vec<(String, Vec<u8>)> {
+        let mut all: Vec<_> = self.index.records().into_iter().map(|r| (r.key, r.events)).collect();
+        all.sort();
+        all
+    }
+}
+
+fn append(path: &Path, text: &str) {
+    OpenOptions::new().create(true).append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+/// The lines of message `n`, one stage each: it comes, is put off, is delivered.
+fn message(n: usize) -> [String; 3] {
+    let id = format!("4ABCD{n:05}zGHJK");
+    let at = |s: usize| format!("2026-03-02T08:{:02}:{:02}.{:06}+00:00 mx1 postfix", (n / 60) % 60, n % 60, s);
+    [
+        format!(
+            "{} /smtpd[1]: {id}: client=c.test[192.0.2.1]\n{} /cleanup[2]: {id}: message-id=<m{n}@c.test>\n{} /qmgr[3]: {id}: from=<a@c.test>, size=900, nrcpt=1 (queue active)\n",
+            at(1), at(2), at(3)
+        )
+        .replace("postfix /", "postfix/"),
+        format!(
+            "{} /smtp[4]: {id}: to=<r{n}@d.test>, relay=none, delay=1, delays=0/0/1/0, dsn=4.4.1, status=deferred (connect to d.test[192.0.2.9]:25: Connection refused)\n",
+            at(4)
+        )
+        .replace("postfix /", "postfix/"),
+        format!(
+            "{} /smtp[4]: {id}: to=<r{n}@d.test>, relay=d.test[192.0.2.9]:25, delay=2, delays=0/0/1/0, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 9F{n})\n{} /qmgr[3]: {id}: removed\n",
+            at(5), at(6)
+        )
+        .replace("postfix /", "postfix/"),
+    ]
+}
+
+fn action(trace: &serde_json::Value) -> &str {
+    trace["recipients"][0]["action"].as_str().unwrap_or_default()
+}
+
+#[test]
+fn each_state_on_the_way_is_seen_when_it_is_so() {
+    let mut p = Place::new();
+    let log = p.path("mail.log");
+    append(&log, &message(0).concat());
+    p.serve(&["--watch", log.to_str().unwrap()]);
+    p.trace("m0@c.test", |t| action(t) == "relayed");
+    let [came, put_off, sent] = message(1);
+    append(&log, &came);
+    p.trace("<m1@c.test>", |t| t["records"][0]["queue_id"] == "4ABCD00001zGHJK" && t["records"][0]["closed"] == false);
+    append(&log, &put_off);
+    let t = p.trace("m1@c.test", |t| action(t) == "delayed");
+    assert_eq!(t["recipients"][0]["status"], "4.4.1");
+    // Half a line is no line.
+    let (half, rest) = sent.split_at(100);
+    append(&log, half);
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(action(&p.trace("m1@c.test", |_| true)), "delayed");
+    append(&log, rest);
+    p.trace("m1@c.test", |t| action(t) == "relayed" && t["records"][0]["closed"] == true);
+    // Another process reads the index itself.
+    eventually("search", || (p.run(&["search", "--to", "r1@d.test", "--action", "relayed"]).status.code() == Some(0)).then_some(()));
+}
+
+#[test]
+fn killed_at_any_moment_over_rotations_nothing_is_lost_or_doubled() {
+    let mut p = Place::new();
+    let log = p.path("mail.log");
+    let mut written = String::new();
+    File::create(&log).unwrap();
+    for round in 0..8 {
+        p.serve(&["--watch", log.to_str().unwrap()]);
+        for n in round * 40..(round + 1) * 40 {
+            let lines = message(n).concat();
+            append(&log, &lines);
+            written.push_str(&lines);
+            if n % 25 == 24 {
+                for old in (1..6).rev() {
+                    let _ = std::fs::rename(p.path(&format!("mail.log.{old}")), p.path(&format!("mail.log.{}", old + 1)));
+                }
+                std::fs::rename(&log, p.path("mail.log.1")).unwrap();
+                File::create(&log).unwrap();
+            }
+            if n % 10 == 0 {
+                std::thread::sleep(Duration::from_millis((n as u64 * 7) % 60));
+            }
+        }
+        p.kill();
+    }
+    p.serve(&["--watch", log.to_str().unwrap()]);
+    p.trace("m319@c.test", |t| action(t) == "relayed");
+    eventually("all of them", || (p.records().len() == 320).then_some(()));
+    p.signal("TERM");
+    assert!(p.daemon.take().unwrap().wait().unwrap().success());
+    let other = Place::new();
+    let whole = other.path("whole.log");
+    append(&whole, &written);
+    assert!(other.run(&["backfill", whole.to_str().unwrap()]).status.success());
+    assert_eq!(p.records(), other.records());
+    assert!(p.run(&["verify"]).status.success());
+}
+
+#[test]
+fn a_second_daemon_is_told_who_has_the_index() {
+    let mut p = Place::new();
+    let log = p.path("mail.log");
+    append(&log, &message(0).concat());
+    p.serve(&["--watch", log.to_str().unwrap()]);
+    let second = p.run(&["serve", "--watch", log.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(2), "{said}");
+    assert!(said.contains(&format!("pid {}", p.daemon.as_ref().unwrap().id())), "{said}");
+}
+
+#[test]
+fn backfill_goes_through_the_daemon_and_status_says_how_it_is() {
+    let mut p = Place::new();
+    let (log, old) = (p.path("mail.log"), p.path("old.log"));
+    append(&log, &message(0).concat());
+    (1..200).for_each(|n| append(&old, &message(n).concat()));
+    p.serve(&["--watch", log.to_str().unwrap(), "--metrics", "127.0.0.1:0"]);
+    p.trace("m0@c.test", |t| action(t) == "relayed");
+    let done = p.run(&["backfill", old.to_str().unwrap()]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(String::from_utf8_lossy(&done.stderr).contains("199 written"));
+    p.trace("m199@c.test", |t| action(t) == "relayed");
+    let again = p.run(&["backfill", old.to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("nothing new"));
+    let s = eventually("status", || {
+        let s: serde_json::Value = serde_json::from_slice(&p.run(&["status", "--json"]).stdout).ok()?;
+        (s["records"] == 200).then_some(s)
+    });
+    assert_eq!((s["lines"].as_u64(), s["commit_problem"].is_null()), (Some(6), true), "{s}");
+    assert_eq!(s["sources"][0]["name"], log.to_str().unwrap());
+    let address = p.ready.trim().rsplit_once("metrics=").unwrap().1.to_string();
+    let mut http = std::net::TcpStream::connect(address).unwrap();
+    http.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut text = String::new();
+    http.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains("\nmsgtrk_lines_total 6\n"), "{text}");
+    p.kill();
+    let none = p.run(&["status"]);
+    assert_eq!(none.status.code(), Some(1));
+    // The dead daemon's socket is in nobody's way.
+    assert!(p.run(&["trace", "m0@c.test"]).status.success());
+    assert!(p.run(&["backfill", old.to_str().unwrap()]).status.success());
+}
+
+#[test]
+fn a_reload_follows_the_config_and_an_end_is_soon() {
+    let mut p = Place::new();
+    let (one, two, config) = (p.path("one.log"), p.path("two.log"), p.path("msgtrk.toml"));
+    append(&one, &message(0).concat());
+    append(&two, &message(1).concat());
+    std::fs::write(&config, format!("[[watch]]\npath = {one:?}\n")).unwrap();
+    p.serve(&["--config", config.to_str().unwrap()]);
+    p.trace("m0@c.test", |t| action(t) == "relayed");
+    assert_eq!(p.run(&["trace", "m1@c.test"]).status.code(), Some(1));
+    // A broken config changes nothing.
+    std::fs::write(&config, "[[watch]]\npaths = 1\n").unwrap();
+    p.signal("HUP");
+    append(&one, &message(2).concat());
+    p.trace("m2@c.test", |t| action(t) == "relayed");
+    std::fs::write(&config, format!("[[watch]]\npath = {one:?}\n[[watch]]\npath = {two:?}\n")).unwrap();
+    p.signal("HUP");
+    p.trace("m1@c.test", |t| action(t) == "relayed");
+    append(&one, &message(3).concat());
+    p.trace("m3@c.test", |t| action(t) == "relayed");
+    let begun = Instant::now();
+    p.signal("TERM");
+    assert!(p.daemon.take().unwrap().wait().unwrap().success());
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(p.records().len(), 4);
+}
+
+#[test]
+fn what_is_wrong_with_a_config_is_said() {
+    let p = Place::new();
+    let config = p.path("msgtrk.toml");
+    std::fs::write(&config, "[retention]\nretention_day = 3\n").unwrap();
+    for args in [&["config", "check", config.to_str().unwrap()][..], &["serve", "--config", config.to_str().unwrap()]] {
+        let run = p.run(args);
+        let said = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert_eq!(run.status.code(), Some(2), "{said}");
+        assert!(said.contains("msgtrk.toml") && said.contains("retention_day") && said.contains("line 2"), "{said}");
+    }
+    let nothing = p.run(&["serve", "--watch", p.path("none.log").to_str().unwrap(), "--metrics", "192.0.2.1:1"]);
+    let said = String::from_utf8_lossy(&nothing.stderr).into_owned();
+    assert_eq!(nothing.status.code(), Some(2));
+    assert!(said.contains("--metrics 192.0.2.1:1"), "{said}");
+}
