@@ -344,7 +344,7 @@ impl Blocks {
     }
 }
 
-enum Scan {
+pub(super) enum Scan {
     /// Whole lines, none too long, up to here.
     Whole(usize),
     /// The first line is too long.
@@ -354,7 +354,7 @@ enum Scan {
 }
 
 /// Looks at newlines only as often as `data` has times `max_line`.
-fn scan(data: &[u8], max_line: usize) -> Scan {
+pub(super) fn scan(data: &[u8], max_line: usize) -> Scan {
     let mut end = 0;
     loop {
         let rest = data.get(end..).unwrap_or_default();

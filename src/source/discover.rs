@@ -95,11 +95,21 @@ pub fn discover(paths: &[PathBuf]) -> Discovered {
     out
 }
 
-struct Found {
-    path: PathBuf,
-    linked: bool,
-    inode: (u64, u64),
-    mtime: (i64, i64),
+/// A file as a folder shows it.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub path: PathBuf,
+    /// Reached through a symlink.
+    pub linked: bool,
+    pub inode: (u64, u64),
+    pub size: u64,
+    pub mtime: (i64, i64),
+}
+
+impl Found {
+    pub fn new(path: PathBuf, linked: bool, meta: &Metadata) -> Found {
+        Found { path, linked, inode: (meta.dev(), meta.ino()), size: meta.len(), mtime: (meta.mtime(), meta.mtime_nsec()) }
+    }
 }
 
 #[derive(Default)]
@@ -150,7 +160,7 @@ impl Walk {
             }
             return;
         }
-        let found = Found { path: path.to_path_buf(), linked, inode: (meta.dev(), meta.ino()), mtime: (meta.mtime(), meta.mtime_nsec()) };
+        let found = Found::new(path.to_path_buf(), linked, meta);
         match self.files.get_mut(&found.inode) {
             Some(old) if (old.linked, &old.path) <= (found.linked, &found.path) => {}
             Some(old) => *old = found,
@@ -188,13 +198,13 @@ impl Walk {
     }
 }
 
-fn is_journal(path: &Path) -> bool {
+pub(super) fn is_journal(path: &Path) -> bool {
     let name = path.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
     name.ends_with(b".journal") || name.ends_with(b".journal~")
 }
 
 /// The files of one series, with their names taken apart.
-type Members = Vec<(Name, Found)>;
+pub(super) type Members = Vec<(Name, Found)>;
 
 fn group(files: impl Iterator<Item = Found>) -> Discovered {
     let mut folders: HashMap<PathBuf, PathBuf> = HashMap::new();
@@ -221,7 +231,7 @@ fn group(files: impl Iterator<Item = Found>) -> Discovered {
 
 /// Oldest first: dated by date, numbered by falling number, the live file last. Where a series has
 /// both (the rotation scheme was changed), the kind whose youngest file is older comes first.
-fn sort(members: &mut [(Name, Found)]) {
+pub(super) fn sort(members: &mut [(Name, Found)]) {
     let youngest = |dated: bool| {
         let of_kind = members.iter().filter(|(n, _)| if dated { n.date.is_some() } else { n.date.is_none() && n.number.is_some() });
         of_kind.map(|(_, f)| f.mtime).max()

@@ -166,6 +166,11 @@ impl Known {
     /// # Errors
     /// As [`Opened::head`].
     pub fn recall(&self, opened: &mut Opened) -> Result<Recall<'_>, SourceError> {
+        self.recall_if(opened, &|_| true)
+    }
+
+    /// As [`Known::recall`], with only those states that `may` lets pass (the unchanged file always does).
+    pub(super) fn recall_if(&self, opened: &mut Opened, may: &dyn Fn(&FileState) -> bool) -> Result<Recall<'_>, SourceError> {
         if !opened.regular {
             return Ok(Recall::New);
         }
@@ -176,6 +181,7 @@ impl Known {
         }
         let plain = opened.compression()? == Compression::Plain;
         let mut candidates = self.candidates(opened.head()?);
+        candidates.retain(|c| may(c));
         if plain {
             candidates.retain(|c| c.length <= meta.size);
         }

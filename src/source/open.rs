@@ -94,6 +94,8 @@ pub struct Opened {
     pub(super) handle: Arc<File>,
     /// A file that can be read again, and has an identity.
     pub(super) regular: bool,
+    /// NUL bytes are no proof of binary data: a live log has them where it was truncated under its writer.
+    pub(super) holes: bool,
     pub(super) meta: Meta,
     pub(super) limits: Limits,
     /// `Some` once the head was read.
@@ -123,6 +125,7 @@ pub fn open(file: &SourceFile, limits: &Limits) -> Result<Opened, SourceError> {
     Ok(Opened {
         file: file.clone(),
         regular: file.kind == FileKind::File && stat.is_file(),
+        holes: false,
         meta: Meta { dev: stat.dev(), ino: stat.ino(), size: stat.size(), mtime_ns },
         handle: Arc::new(handle),
         limits: limits.clone(),
@@ -174,7 +177,7 @@ impl Opened {
             let mut head = vec![0; HEAD_LEN];
             let got = bytes.read_ahead(&mut head);
             head.truncate(got);
-            check_text(&self.file.path, &head)?;
+            check_text(&self.file.path, &head, self.holes)?;
             self.head = head;
             self.bytes = Some(bytes);
         }
@@ -194,7 +197,7 @@ impl Opened {
     }
 }
 
-fn check_text(path: &Path, head: &[u8]) -> Result<(), SourceError> {
+fn check_text(path: &Path, head: &[u8], holes: bool) -> Result<(), SourceError> {
     let what = match head {
         [0x1f, 0x9d, ..] => Some("compressed with compress (.Z)"),
         [b'P', b'K', 3, 4, ..] => Some("a zip archive"),
@@ -207,6 +210,8 @@ fn check_text(path: &Path, head: &[u8]) -> Result<(), SourceError> {
         let hint = "decompress it first (gzip, bzip2, xz and zstd are read as they are)";
         return Err(SourceError::Unsupported { path: path.to_path_buf(), what, hint });
     }
+    let hole = if holes { head.iter().take_while(|b| **b == 0).count() } else { 0 };
+    let head = head.get(hole..).unwrap_or_default();
     match memchr::memchr(0, head.get(..BINARY_PROBE).unwrap_or(head)) {
         Some(at) => Err(SourceError::Binary { path: path.to_path_buf(), position: at as u64 }),
         None => Ok(()),

@@ -15,11 +15,30 @@
 //! lines of a file that was truncated, or deleted while its descriptor had to be closed, before they
 //! were read; a last line without newline in a file that stays.
 
+mod follow;
+mod report;
+mod scan;
+mod shared;
+mod stream;
+mod watch;
+
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::live::{Checkpoint, Health, Lines, Live, Problem, Wake};
+use self::report::Topic;
+use self::scan::scan;
+use self::shared::Shared;
+use self::stream::{Phase, Stream, Tracked};
+use self::watch::Watch;
+use super::discover::Members;
+use super::live::{Activity, Checkpoint, FilePosition, Health, Lines, Live, Problem, Wake};
 use super::{BlockOptions, FileState, Limits};
+
+/// Notifications about folders make for a scan no more often than this.
+const SCAN_PAUSE: Duration = Duration::from_millis(50);
+/// Notifications that could not be had are asked for again after this time.
+const WATCH_PAUSE: Duration = Duration::from_secs(60);
 
 /// How a [`Tailer`] goes about it.
 #[derive(Clone)]
@@ -62,7 +81,7 @@ impl Default for TailOptions {
 pub enum Hint {
     /// This file was written to.
     Written(PathBuf),
-    /// Something came, went, or was renamed in this folder.
+    /// Something came, went, or was renamed here.
     Folder(PathBuf),
     /// Anything may have happened (notifications were lost).
     Anything,
@@ -70,54 +89,348 @@ pub enum Hint {
 
 /// Follows all files that some patterns mean.
 pub struct Tailer {
-    options: TailOptions,
+    patterns: Vec<PathBuf>,
+    shared: Shared,
+    streams: Vec<Stream>,
+    /// Whose turn it is.
+    turn: usize,
+    /// Which stream a path belongs to.
+    by_path: HashMap<PathBuf, usize>,
+    /// States of the earlier run's payload, until the first checkpoint.
+    leftover: Vec<FileState>,
+    folder_hint: bool,
+    scanned: Option<Instant>,
+    watch: Option<Watch>,
+    watch_tried: Option<Instant>,
+    folders: BTreeSet<PathBuf>,
 }
 
 impl Tailer {
     /// Follows what `patterns` mean: files, folders (the files in them), and globs (`*`, `?`, `[a-z]` in
     /// any part, `**` for folders of any depth), each with the rotated siblings of what it means. They
-    /// need not exist yet. `known`: all states stored by earlier runs (payload and documents, backfill's too).
-    /// Nothing is looked at before the first [`Live::next`].
-    pub fn new(patterns: Vec<PathBuf>, known: Vec<FileState>, options: TailOptions) -> Tailer {
-        let _ = (patterns, known);
-        Tailer { options }
+    /// need not exist yet. `live`: the states of the last commit's payload ([`Checkpoint::live`]);
+    /// `finished`: those of all documents, backfill's too. Nothing is looked at before the first [`Live::next`].
+    pub fn new(patterns: Vec<PathBuf>, live: Vec<FileState>, finished: Vec<FileState>, options: TailOptions) -> Tailer {
+        Tailer {
+            patterns,
+            shared: Shared::new(&live, finished, options),
+            streams: Vec::new(),
+            turn: 0,
+            by_path: HashMap::new(),
+            leftover: live,
+            folder_hint: false,
+            scanned: None,
+            watch: None,
+            watch_tried: None,
+            folders: BTreeSet::new(),
+        }
     }
 
     /// Something may have changed. Cheap; looked at in the next [`Live::next`].
     pub fn hint(&mut self, hint: Hint) {
-        let _ = hint;
+        match hint {
+            Hint::Written(path) => {
+                let stream = self.by_path.get(&path).and_then(|at| self.streams.get_mut(*at));
+                let Some(stream) = stream else { return };
+                stream.active = true;
+                stream.files.iter_mut().for_each(|f| f.dirty = true);
+            }
+            Hint::Folder(_) | Hint::Anything => self.folder_hint = true,
+        }
     }
 
     /// Looks at all folders and files now. [`Live::next`] does so by itself when it is time.
     pub fn rescan(&mut self, now: Instant) {
-        let _ = now;
+        let first = self.scanned.is_none();
+        self.scanned = Some(now);
+        self.folder_hint = false;
+        self.shared.scan_wanted = false;
+        self.shared.prune();
+        let mut seen = scan(&self.patterns);
+        self.report(&seen);
+        // A file stays with its stream, whatever it is called now.
+        let homes: HashMap<(u64, u64), usize> =
+            self.streams.iter().enumerate().flat_map(|(at, s)| s.files.iter().map(move |f| (f.inode, at))).collect();
+        let mut lists: Vec<Members> = self.streams.iter().map(|_| Members::new()).collect();
+        for (name, members) in std::mem::take(&mut seen.streams) {
+            let own = self.streams.iter().position(|s| *s.name == *name).unwrap_or(self.streams.len());
+            if own == self.streams.len() {
+                self.streams.push(Stream::new(name));
+                lists.push(Members::new());
+            }
+            for (name, found) in members {
+                let home = homes.get(&found.inode).copied().unwrap_or(own);
+                if let Some(list) = lists.get_mut(home) {
+                    list.push((name, found));
+                }
+            }
+        }
+        for (stream, list) in self.streams.iter_mut().zip(lists) {
+            let unsure = stream.name.parent().is_some_and(|folder| seen.unsure.contains(folder));
+            update(stream, list, unsure, first, &mut self.shared, now);
+        }
+        self.streams.retain(|s| !s.files.is_empty());
+        self.turn = 0;
+        self.index();
+        self.shared.open = self.streams.iter().flat_map(|s| &s.files).filter(|f| is_open(f)).count();
+        self.folders = std::mem::take(&mut seen.folders);
+        self.sync_watch(now);
+    }
+
+    fn report(&mut self, seen: &scan::Scan) {
+        let folders = seen.problems.iter().map(|e| (e.path().to_path_buf(), format!("{e} (what was followed there is followed on)")));
+        self.shared.reports.only(Topic::Folder, folders.collect());
+        let missing = seen.missing.iter().map(|p| {
+            let text = format!("{}: no such file; it is followed as soon as it is there", super::shown(p));
+            (p.clone(), text)
+        });
+        self.shared.reports.only(Topic::Missing, missing.collect());
+    }
+
+    fn index(&mut self) {
+        self.by_path.clear();
+        for (at, stream) in self.streams.iter().enumerate() {
+            for file in &stream.files {
+                if let Ok(real) = std::fs::canonicalize(&file.path) {
+                    self.by_path.insert(real, at);
+                }
+                self.by_path.insert(file.path.clone(), at);
+            }
+        }
+    }
+
+    fn sync_watch(&mut self, now: Instant) {
+        let Some(wake) = self.shared.options.wake.clone() else { return };
+        if self.watch.is_none() {
+            if self.watch_tried.is_some_and(|at| now < at + WATCH_PAUSE) {
+                return;
+            }
+            self.watch_tried = Some(now);
+        }
+        let watch = match self.watch.take() {
+            Some(watch) => Ok(watch),
+            None => Watch::new(wake).map_err(|e| (PathBuf::from("/"), e)),
+        };
+        let synced = watch.and_then(|mut watch| {
+            let synced = watch.sync(&self.folders);
+            self.watch = Some(watch);
+            synced
+        });
+        let problem = synced.err().map(|(path, error)| {
+            let poll = self.shared.options.poll.as_millis();
+            let text = format!(
+                "{}: no notifications ({error}); files are looked at every {poll} ms instead: raise fs.inotify.max_user_watches or max_user_instances",
+                super::shown(&path)
+            );
+            (path, text)
+        });
+        self.shared.reports.only(Topic::Watch, problem.into_iter().collect());
+    }
+
+    fn drain_watch(&mut self) {
+        let hints = self.watch.as_ref().map(Watch::take).unwrap_or_default();
+        hints.into_iter().for_each(|hint| self.hint(hint));
+    }
+
+    fn interval(&self) -> Duration {
+        let polling = self.watch.is_none() || self.shared.reports.any(Topic::Watch);
+        if polling { self.shared.options.poll.min(self.shared.options.rescan) } else { self.shared.options.rescan }
+    }
+
+    /// When the folders are to be looked at next; `None`: now.
+    fn next_scan(&self) -> Option<Instant> {
+        let scanned = self.scanned?;
+        Some(scanned + if self.folder_hint { SCAN_PAUSE } else { self.interval() })
     }
 
     /// When [`Live::next`] should be called again at the latest, after it gave `None`.
     pub fn due(&self, now: Instant) -> Instant {
-        now + self.options.rescan
+        let mut due = self.next_scan().unwrap_or(now);
+        for stream in &self.streams {
+            due = if stream.active { now } else { stream.wake.map_or(due, |w| w.min(due)) };
+        }
+        due
     }
 
     /// Files followed at the moment, for "watching ...".
     pub fn watched(&self) -> Vec<PathBuf> {
-        Vec::new()
+        self.streams.iter().flat_map(|s| s.files.iter().filter(|f| f.live && !f.gone).map(|f| f.path.clone())).collect()
+    }
+
+    fn pump(&mut self, now: Instant) -> Option<Lines> {
+        for i in 0..self.streams.len() {
+            let at = (self.turn + i) % self.streams.len();
+            if self.shared.open >= self.shared.options.max_open.max(4) {
+                self.make_room();
+            }
+            let Some(stream) = self.streams.get_mut(at) else { continue };
+            if !stream.active && stream.wake.is_none_or(|w| w > now) {
+                continue;
+            }
+            if let Some(lines) = stream.step(&mut self.shared, now) {
+                self.turn = at + 1;
+                return Some(lines);
+            }
+        }
+        None
+    }
+
+    /// Closes the least recently used half of the files that can be opened again when they change.
+    fn make_room(&mut self) {
+        let mut idle: Vec<&mut stream::Tracked> = self.streams.iter_mut().flat_map(|s| &mut s.files).filter(|f| can_close(f)).collect();
+        idle.sort_by_key(|f| used(f));
+        let half = idle.len().div_ceil(2);
+        for file in idle.into_iter().take(half) {
+            if let Phase::Plain(p) = &mut file.phase {
+                p.file = None;
+                self.shared.open = self.shared.open.saturating_sub(1);
+            }
+        }
     }
 }
 
+fn is_open(file: &Tracked) -> bool {
+    match &file.phase {
+        Phase::Plain(p) => p.file.is_some(),
+        Phase::Packed(_) => true,
+        _ => false,
+    }
+}
+
+fn can_close(file: &Tracked) -> bool {
+    !file.gone && matches!(&file.phase, Phase::Plain(p) if p.file.is_some() && p.at_end)
+}
+
+fn used(file: &Tracked) -> Option<Instant> {
+    match &file.phase {
+        Phase::Plain(p) => Some(p.used),
+        _ => None,
+    }
+}
+
+/// Takes over what a scan saw of a stream. `unsure`: what it did not see may be there all the same.
+fn update(stream: &mut Stream, list: Members, unsure: bool, first: bool, shared: &mut Shared, now: Instant) {
+    stream.active = true;
+    let mut before: HashMap<(u64, u64), Tracked> = HashMap::new();
+    let mut gone = Vec::new();
+    for file in stream.files.drain(..) {
+        if !unsure && !list.iter().any(|(_, found)| found.inode == file.inode) {
+            gone.push(file);
+        } else {
+            before.insert(file.inode, file);
+        }
+    }
+    let mut files = Vec::new();
+    for mut file in gone {
+        if !is_open(&file) {
+            shared.reports.end(Topic::Read, &file.path);
+            continue;
+        }
+        if !file.gone {
+            (file.gone, file.since) = (true, now);
+        }
+        file.dirty = true;
+        files.push(file);
+    }
+    let last = list.iter().rposition(|(name, _)| !name.compressed);
+    let mut present = Vec::new();
+    for (at, (name, found)) in list.into_iter().enumerate() {
+        let mut file = match before.remove(&found.inode) {
+            Some(mut file) => {
+                Stream::seen(&mut file, name, &found, now);
+                file
+            }
+            None => Tracked::new(shared.fresh_id(), name, &found, now, first, shared),
+        };
+        let live = Some(at) == last;
+        if file.live && !live {
+            (file.since, file.dirty) = (now, true);
+        }
+        file.live = live;
+        present.push(file);
+    }
+    // Not seen, but not gone for sure.
+    let mut hidden: Vec<Tracked> = before.into_values().collect();
+    hidden.sort_by_key(|f| (f.live, f.id));
+    files.extend(hidden);
+    files.extend(present);
+    stream.files = files;
+}
+
 impl Live for Tailer {
-    fn next(&mut self, _now: Instant) -> Option<Lines> {
+    fn next(&mut self, now: Instant) -> Option<Lines> {
+        self.drain_watch();
+        if self.shared.scan_wanted || self.next_scan().is_none_or(|at| now >= at) {
+            self.rescan(now);
+        }
+        for _ in 0..4 {
+            let lines = self.pump(now);
+            if lines.is_some() || !self.shared.scan_wanted {
+                return lines;
+            }
+            self.rescan(now);
+        }
         None
     }
 
     fn checkpoint(&mut self) -> Checkpoint {
-        Checkpoint::default()
+        let mut live = Vec::new();
+        for stream in &self.streams {
+            let files = stream.files.iter().filter_map(|f| Some((f.id, f.position()?)));
+            live.extend(files.map(|(file, state)| FilePosition { stream: stream.name.clone(), file, state }));
+        }
+        // What an earlier run followed and nobody does now stays known.
+        for state in std::mem::take(&mut self.leftover) {
+            let told = live.iter().chain(&self.shared.finished);
+            if !told.map(|f| &f.state).any(|s| (s.dev, s.ino) == (state.dev, state.ino) && s.length >= state.length) {
+                let stream = stream::stream_of(&state.path).into();
+                let file = self.shared.fresh_id();
+                self.shared.tell(&stream, file, state);
+            }
+        }
+        Checkpoint { live, finished: self.shared.give(), cursors: Vec::new() }
+    }
+
+    fn committed(&mut self) {
+        self.shared.committed();
     }
 
     fn problems(&mut self) -> Vec<Problem> {
-        Vec::new()
+        self.shared.reports.take()
     }
 
     fn health(&self) -> Vec<Health> {
-        Vec::new()
+        let mut out: Vec<Health> = self.streams.iter().map(|s| self.health_of(s)).collect();
+        for path in self.shared.reports.missing() {
+            let stream = path.as_path().into();
+            let error = self.shared.reports.about(path).cloned();
+            let activity = Activity::Waiting;
+            out.push(Health { stream, activity, behind: 0, behind_since: None, lines: 0, oversized: 0, dropped: 0, error });
+        }
+        out
+    }
+}
+
+impl Tailer {
+    fn health_of(&self, stream: &Stream) -> Health {
+        let behind = stream.behind();
+        let error = stream.files.iter().find_map(|f| self.shared.reports.about(&f.path)).or_else(|| self.shared.reports.general());
+        let readable = stream.files.iter().any(|f| !matches!(f.phase, Phase::Failed(_)));
+        let partial = stream.files.iter().all(|f| matches!(&f.phase, Phase::Plain(p) if p.at_end) || f.behind() == 0);
+        let activity = match (readable, partial) {
+            (false, _) => Activity::Failed,
+            (true, true) => Activity::Following,
+            (true, false) => Activity::CatchingUp,
+        };
+        Health {
+            stream: stream.name.clone(),
+            activity,
+            behind,
+            behind_since: stream.behind_since,
+            lines: stream.lines,
+            oversized: stream.oversized,
+            dropped: 0,
+            error: error.cloned(),
+        }
     }
 }
