@@ -11,7 +11,7 @@ use crate::daemon::{metrics, systemd};
 use crate::ingest::live::{Bell, Listener, LiveLoop, LiveOptions, LiveWork, usual_places};
 use crate::ingest::open::{OpenRecords, View};
 use crate::ingest::parse_block::Counts;
-use crate::ingest::positions::known_files;
+use crate::ingest::positions::Positions;
 use crate::source::live::{Activity, Health, Live, Problem};
 use crate::source::tail::{TailOptions, Tailer};
 use crate::store::Store;
@@ -146,11 +146,12 @@ impl Running {
     /// Follows what a config says until it is time to leave.
     fn follow(&self, a: &Arguments, cx: &Context, config: &Config, store: &Store, announce: &mut Option<String>) -> anyhow::Result<()> {
         let watch = self.watched(a, config)?;
-        let known = known_files(store)?;
+        let positions = Positions::of(store)?;
+        let finished = store.sources()?.iter().filter_map(|s| serde_json::from_str(s).ok()).collect();
         let bell = Arc::clone(&self.bell);
         let wake: crate::source::live::Wake = Arc::new(move || bell.ring());
         let paths = watch.iter().map(|w| w.path.clone()).collect();
-        let tailer = Tailer::new(paths, known, TailOptions { wake: Some(wake), ..TailOptions::default() });
+        let tailer = Tailer::new(paths, positions.tails, finished, TailOptions { wake: Some(wake), ..TailOptions::default() });
         let sources: Vec<Box<dyn Live>> = vec![Box::new(tailer)];
         let hosts = watch.iter().filter_map(|w| Some((glob::Pattern::new(&w.path.to_string_lossy()).ok()?, w.host.clone()?))).collect();
         let options =

@@ -141,7 +141,6 @@ impl Plain {
         plain.lines = resume.lines;
         plain.hasher = resume.hasher;
         plain.recent = Recent { start: resume.offset, bytes: Vec::new(), before: plain.hasher.clone() };
-        plain.warm = resume.warm;
         if plain.consumed >= HEAD_LEN as u64 {
             plain.head = opened.head.get(..HEAD_LEN).map(|h| Hash128(xxh3_128(h)));
         }

@@ -14,7 +14,7 @@ use crate::source::discover::Found;
 use crate::source::identity::Recall;
 use crate::source::live::Lines;
 use crate::source::order::Name;
-use crate::source::{Blocks, Compression, FileState, Opened, SourceError, WARM_LEN};
+use crate::source::{Blocks, Compression, FileState, Opened, SourceError};
 
 /// Steps without a line (a hole, a line of many MiB) before another stream has its turn.
 const MAX_PASSED: usize = 64;
@@ -378,7 +378,7 @@ impl Stream {
         let Some(file) = self.files.get_mut(at) else { return Turn::Next };
         let Phase::Packed(blocks) = &mut file.phase else { return Turn::Next };
         let error = match blocks.next() {
-            Ok(Some(block)) if block.unterminated || (block.warm && self.warmed) => return Turn::Again,
+            Ok(Some(block)) if block.unterminated => return Turn::Again,
             Ok(Some(block)) => {
                 let mut bytes = block.bytes;
                 if bytes.last() != Some(&b'\n') {
@@ -386,7 +386,7 @@ impl Stream {
                 }
                 self.warmed = true;
                 let not_after = Some(blocks.meta().mtime_ns.div_euclid(1_000_000_000));
-                return Turn::Lines(Lines { stream: self.name.clone(), file: file.id, bytes, warm: block.warm, not_after });
+                return Turn::Lines(Lines { stream: self.name.clone(), file: file.id, bytes, warm: false, not_after });
             }
             Ok(None) => None,
             Err(e) => Some(e),
@@ -651,7 +651,7 @@ fn warm_of(path: &Path, inode: (u64, u64), length: u64) -> Option<Vec<u8>> {
     if (meta.dev(), meta.ino()) != inode || Compression::detect(&magic) != Compression::Plain {
         return None;
     }
-    let from = length.saturating_sub(WARM_LEN as u64);
+    let from = length.saturating_sub(65_536);
     let mut bytes = vec![0; usize::try_from(length - from).ok()?];
     let got = read_full(&file, from, &mut bytes).ok()?;
     bytes.truncate(got);
