@@ -96,7 +96,7 @@ fn append(path: &Path, text: &str) {
 
 /// The lines of message `n`, one stage each: it comes, is put off, is delivered.
 fn message(n: usize) -> [String; 3] {
-    let id = format!("4ABCD{n:05}zGHJK");
+    let id = format!("4AB{n:07}zGHJK");
     let at = |s: usize| format!("2026-03-02T08:{:02}:{:02}.{:06}+00:00 mx1 postfix", (n / 60) % 60, n % 60, s);
     [
         format!(
@@ -130,7 +130,7 @@ fn each_state_on_the_way_is_seen_when_it_is_so() {
     p.trace("m0@c.test", |t| action(t) == "relayed");
     let [came, put_off, sent] = message(1);
     append(&log, &came);
-    p.trace("<m1@c.test>", |t| t["records"][0]["queue_id"] == "4ABCD00001zGHJK" && t["records"][0]["closed"] == false);
+    p.trace("<m1@c.test>", |t| t["records"][0]["queue_id"] == "4AB0000001zGHJK" && t["records"][0]["closed"] == false);
     append(&log, &put_off);
     let t = p.trace("m1@c.test", |t| action(t) == "delayed");
     assert_eq!(t["recipients"][0]["status"], "4.4.1");
@@ -271,4 +271,70 @@ fn what_is_wrong_with_a_config_is_said() {
     let said = String::from_utf8_lossy(&nothing.stderr).into_owned();
     assert_eq!(nothing.status.code(), Some(2));
     assert!(said.contains("--metrics 192.0.2.1:1"), "{said}");
+}
+
+fn number(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
+/// `kill -9` at random moments while lines arrive and the real logrotate turns and compresses the file.
+/// `MSGTRK_KILLS` and `MSGTRK_RATE` (lines a second) make it longer and faster.
+#[test]
+fn killed_while_logrotate_turns_the_file() {
+    if Command::new("logrotate").arg("--version").output().is_err() {
+        eprintln!("skipped: logrotate is not installed");
+        return;
+    }
+    let (kills, rate) = (number("MSGTRK_KILLS", 6), number("MSGTRK_RATE", 2000));
+    let mut p = Place::new();
+    let (log, conf, state) = (p.path("mail.log"), p.path("logrotate.conf"), p.path("logrotate.state"));
+    std::fs::write(&conf, format!("{log:?} {{\n size 1\n rotate 10000\n create 0640\n compress\n delaycompress\n missingok\n nodateext\n}}\n")).unwrap();
+    File::create(&log).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let written = std::thread::scope(|scope| {
+        use std::sync::atomic::Ordering::Relaxed;
+        let writer = scope.spawn(|| {
+            let (mut all, mut n) = (String::new(), 0);
+            let begun = Instant::now();
+            while !done.load(Relaxed) {
+                let mut lines = String::new();
+                // Six lines a message; files are opened anew for each portion, as after a rotation.
+                while (n * 6) as f64 <= begun.elapsed().as_secs_f64() * rate as f64 {
+                    lines.push_str(&message(n).concat());
+                    n += 1;
+                }
+                append(&log, &lines);
+                all.push_str(&lines);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            (all, n)
+        });
+        let rotator = scope.spawn(|| {
+            while !done.load(Relaxed) {
+                std::thread::sleep(Duration::from_secs(2));
+                let out = Command::new("logrotate").arg("-s").arg(&state).arg(&conf).output().unwrap();
+                assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+            }
+        });
+        for round in 0..kills as u64 {
+            p.serve(&["--watch", log.to_str().unwrap()]);
+            std::thread::sleep(Duration::from_millis(300 + (round * 7919) % 2200));
+            p.kill();
+        }
+        done.store(true, Relaxed);
+        rotator.join().unwrap();
+        writer.join().unwrap()
+    });
+    let (text, messages) = written;
+    p.serve(&["--watch", log.to_str().unwrap()]);
+    p.trace(&format!("m{}@c.test", messages - 1), |t| action(t) == "relayed");
+    p.signal("TERM");
+    assert!(p.daemon.take().unwrap().wait().unwrap().success());
+    let other = Place::new();
+    let whole = other.path("whole.log");
+    append(&whole, &text);
+    assert!(other.run(&["backfill", whole.to_str().unwrap()]).status.success());
+    let (mine, theirs) = (p.records(), other.records());
+    assert_eq!((mine.len(), theirs.len()), (messages, messages));
+    assert!(mine == theirs, "records differ");
 }
