@@ -190,10 +190,13 @@ impl Site {
             let (y, m, d) = civil((second / 86_400) as i64);
             let s = second % 86_400;
             let clock = format!("{:02}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
-            self.stamp = (second, match self.args.stamp {
-                Stamp::Rfc3164 => format!("{} {d:>2} {clock}", MONTHS[m as usize - 1]),
-                Stamp::Rfc3339 => format!("{y}-{m:02}-{d:02}T{clock}"),
-            });
+            self.stamp = (
+                second,
+                match self.args.stamp {
+                    Stamp::Rfc3164 => format!("{} {d:>2} {clock}", MONTHS[m as usize - 1]),
+                    Stamp::Rfc3339 => format!("{y}-{m:02}-{d:02}T{clock}"),
+                },
+            );
         }
         self.scratch.clear();
         self.scratch.extend_from_slice(self.stamp.1.as_bytes());
@@ -236,7 +239,14 @@ impl Site {
             say!(self, t + 200_000, host, "postfix/smtpd", 2000, "disconnect from unknown[{ip}] ehlo=1 auth=0/1 commands=1/2");
         } else if k < 0.55 {
             let session = self.rng.word(16);
-            say!(self, t, "store1", "dovecot", 900, "imap-login: Login: user=<{person}>, method=PLAIN, rip={ip}, lip=192.0.2.9, mpid={port}, TLS, session=<{session}>");
+            say!(
+                self,
+                t,
+                "store1",
+                "dovecot",
+                900,
+                "imap-login: Login: user=<{person}>, method=PLAIN, rip={ip}, lip=192.0.2.9, mpid={port}, TLS, session=<{session}>"
+            );
         } else if k < 0.75 {
             say!(self, t, host, "postfix/postscreen", 3000, "CONNECT from [{ip}]:{port} to [192.0.2.10]:25");
             say!(self, t + 100_000, host, "postfix/postscreen", 3000, "PASS OLD [{ip}]:{port}");
@@ -244,7 +254,14 @@ impl Site {
             say!(self, t, host, "sshd", 5000, "Received disconnect from {ip} port {port}:11: Bye Bye [preauth]");
         } else {
             let (d, to) = (self.rng.domain(), self.rng.person());
-            say!(self, t, host, "postfix/smtpd", 2000, "NOQUEUE: reject: RCPT from unknown[{ip}]: 554 5.7.1 <{person}@{LOCAL}>: Relay access denied; from=<spam@{d}> to=<{to}@elsewhere.example> proto=ESMTP helo=<{d}>");
+            say!(
+                self,
+                t,
+                host,
+                "postfix/smtpd",
+                2000,
+                "NOQUEUE: reject: RCPT from unknown[{ip}]: 554 5.7.1 <{person}@{LOCAL}>: Relay access denied; from=<spam@{d}> to=<{to}@elsewhere.example> proto=ESMTP helo=<{d}>"
+            );
         }
     }
 
@@ -282,28 +299,67 @@ impl Site {
             true => format!("client{}.{LOCAL}[{ip}]", self.rng.below(99)),
             false => format!("mail.{domain}[{ip}]"),
         };
-        let login = if outbound { format!(", sasl_method=PLAIN, sasl_username={}", from.split('@').next().unwrap()) } else { String::new() };
+        let login =
+            if outbound { format!(", sasl_method=PLAIN, sasl_username={}", from.split('@').next().unwrap()) } else { String::new() };
         let (smtpd, cleanup, qmgr, smtp) = ("postfix/smtpd", "postfix/cleanup", "postfix/qmgr", "postfix/smtp");
         say!(self, t, mx, smtpd, 2000, "connect from {client}");
         if self.rng.part() < 0.7 {
-            say!(self, t + 50_000, mx, smtpd, 2000, "Anonymous TLS connection established from {client}: TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits) key-exchange X25519 server-signature RSA-PSS (2048 bits) server-digest SHA256");
+            say!(
+                self,
+                t + 50_000,
+                mx,
+                smtpd,
+                2000,
+                "Anonymous TLS connection established from {client}: TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits) key-exchange X25519 server-signature RSA-PSS (2048 bits) server-digest SHA256"
+            );
         }
         say!(self, t + 100_000, mx, smtpd, 2000, "{q1}: client={client}{login}");
         say!(self, t + 120_000, mx, cleanup, 2100, "{q1}: message-id=<{id}>");
         say!(self, t + 200_000, mx, qmgr, 700, "{q1}: from=<{from}>, size={size}, nrcpt={n} (queue active)");
-        say!(self, t + 200_000, mx, smtpd, 2000, "disconnect from {client} ehlo=2 starttls=1 mail=1 rcpt={n} data=1 quit=1 commands={}", 5 + n);
+        say!(
+            self,
+            t + 200_000,
+            mx,
+            smtpd,
+            2000,
+            "disconnect from {client} ehlo=2 starttls=1 mail=1 rcpt={n} data=1 quit=1 commands={}",
+            5 + n
+        );
         let u = t + 300_000 + micros(self.rng.wait(2.0));
         let took = (u - t) as f64 / 1e6;
         say!(self, u, mx, smtpd, 2000, "connect from localhost[127.0.0.1]");
         say!(self, u + 10_000, mx, smtpd, 2000, "{q2}: client=localhost[127.0.0.1], orig_queue_id={q1}, orig_client={client}");
         say!(self, u + 20_000, mx, cleanup, 2100, "{q2}: message-id=<{id}>");
-        say!(self, u + 30_000, mx, smtpd, 2000, "disconnect from localhost[127.0.0.1] ehlo=1 xforward=1 mail=1 rcpt=1 data=1 quit=1 commands=6");
+        say!(
+            self,
+            u + 30_000,
+            mx,
+            smtpd,
+            2000,
+            "disconnect from localhost[127.0.0.1] ehlo=1 xforward=1 mail=1 rcpt=1 data=1 quit=1 commands=6"
+        );
         say!(self, u + 30_000, mx, qmgr, 700, "{q2}: from=<{from}>, size={}, nrcpt={n} (queue active)", size + 440);
         let list = to.iter().map(|a| format!("<{a}>")).collect::<Vec<_>>().join(",");
-        let (a, b, port, mail, hits) = (self.rng.below(9999), self.rng.below(20), 1024 + self.rng.below(64_000), self.rng.word(12), self.rng.part() * 4.0 - 2.0);
-        say!(self, u + 40_000, mx, "amavis", 1500, "({a:05}-{b:02}) Passed CLEAN {{RelayedInbound}}, [{ip}]:{port} [{ip}] <{from}> -> {list}, Queue-ID: {q1}, Message-ID: <{id}>, mail_id: {mail}, Hits: {hits:.3}, size: {size}, queued_as: {q2}, {} ms", u / 1000 % 900);
+        let (a, b, port, mail, hits) =
+            (self.rng.below(9999), self.rng.below(20), 1024 + self.rng.below(64_000), self.rng.word(12), self.rng.part() * 4.0 - 2.0);
+        say!(
+            self,
+            u + 40_000,
+            mx,
+            "amavis",
+            1500,
+            "({a:05}-{b:02}) Passed CLEAN {{RelayedInbound}}, [{ip}]:{port} [{ip}] <{from}> -> {list}, Queue-ID: {q1}, Message-ID: <{id}>, mail_id: {mail}, Hits: {hits:.3}, size: {size}, queued_as: {q2}, {} ms",
+            u / 1000 % 900
+        );
         for r in &to {
-            say!(self, u + 50_000, mx, smtp, 2200, "{q1}: to=<{r}>, relay=127.0.0.1[127.0.0.1]:10024, delay={took:.2}, delays=0.1/0.01/0.01/{took:.2}, dsn=2.0.0, status=sent (250 2.0.0 from MTA(smtp:[127.0.0.1]:10025): 250 2.0.0 Ok: queued as {q2})");
+            say!(
+                self,
+                u + 50_000,
+                mx,
+                smtp,
+                2200,
+                "{q1}: to=<{r}>, relay=127.0.0.1[127.0.0.1]:10024, delay={took:.2}, delays=0.1/0.01/0.01/{took:.2}, dsn=2.0.0, status=sent (250 2.0.0 from MTA(smtp:[127.0.0.1]:10025): 250 2.0.0 Ok: queued as {q2})"
+            );
         }
         say!(self, u + 60_000, mx, qmgr, 700, "{q1}: removed");
         let mut hosts = vec![(mx, q1), (mx, q2.clone())];
@@ -328,24 +384,52 @@ impl Site {
             let mut tries = 0;
             while self.rng.part() < 0.06 && tries < 3 {
                 let delay = (v - u) as f64 / 1e6;
-                say!(self, v, mx, smtp, 2200, "{q2}: to=<{r}>, relay={next}[{rip}]:25, delay={delay:.2}, delays=0.1/0.02/1.2/0.3, dsn=4.7.1, status=deferred (host {next}[{rip}] said: 450 4.7.1 <{r}>: Recipient address rejected: Greylisted (in reply to RCPT TO command))");
+                say!(
+                    self,
+                    v,
+                    mx,
+                    smtp,
+                    2200,
+                    "{q2}: to=<{r}>, relay={next}[{rip}]:25, delay={delay:.2}, delays=0.1/0.02/1.2/0.3, dsn=4.7.1, status=deferred (host {next}[{rip}] said: 450 4.7.1 <{r}>: Recipient address rejected: Greylisted (in reply to RCPT TO command))"
+                );
                 tries += 1;
                 v += 300_000_000 << tries;
                 say!(self, v - 100_000, mx, qmgr, 700, "{q2}: from=<{from}>, size={}, nrcpt={n} (queue active)", size + 440);
             }
             let delay = (v - u) as f64 / 1e6;
             if k < 0.04 {
-                say!(self, v, mx, smtp, 2200, "{q2}: to=<{r}>, relay={next}[{rip}]:25, delay={delay:.2}, delays=0.1/0.02/1.2/0.3, dsn=5.1.1, status=bounced (host {next}[{rip}] said: 550 5.1.1 <{r}>: Recipient address rejected: User unknown (in reply to RCPT TO command))");
+                say!(
+                    self,
+                    v,
+                    mx,
+                    smtp,
+                    2200,
+                    "{q2}: to=<{r}>, relay={next}[{rip}]:25, delay={delay:.2}, delays=0.1/0.02/1.2/0.3, dsn=5.1.1, status=bounced (host {next}[{rip}] said: 550 5.1.1 <{r}>: Recipient address rejected: User unknown (in reply to RCPT TO command))"
+                );
                 let (q3, other) = (self.queue_id(v, m), self.queue_id(v, 3));
                 say!(self, v + 20_000, mx, "postfix/cleanup", 2100, "{q3}: message-id=<{q3}.{q2}@{mx}.{LOCAL}>");
                 say!(self, v + 30_000, mx, "postfix/bounce", 2300, "{q2}: sender non-delivery notification: {q3}");
                 say!(self, v + 40_000, mx, qmgr, 700, "{q3}: from=<>, size=3300, nrcpt=1 (queue active)");
-                say!(self, v + 60_000, mx, smtp, 2200, "{q3}: to=<{from}>, relay=store1.{LOCAL}[192.0.2.9]:25, delay=0.1, delays=0/0/0/0.1, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as {other})");
+                say!(
+                    self,
+                    v + 60_000,
+                    mx,
+                    smtp,
+                    2200,
+                    "{q3}: to=<{from}>, relay=store1.{LOCAL}[192.0.2.9]:25, delay=0.1, delays=0/0/0/0.1, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as {other})"
+                );
                 say!(self, v + 70_000, mx, qmgr, 700, "{q3}: removed");
                 ends.push(End { address: r.clone(), action: "failed", status: "5.1.1", remote: None });
             } else {
                 let remote = self.queue_id(v, 3);
-                say!(self, v, mx, smtp, 2200, "{q2}: to=<{r}>, relay={next}[{rip}]:25, delay={delay:.2}, delays=0.1/0.02/1.2/0.3, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as {remote})");
+                say!(
+                    self,
+                    v,
+                    mx,
+                    smtp,
+                    2200,
+                    "{q2}: to=<{r}>, relay={next}[{rip}]:25, delay={delay:.2}, delays=0.1/0.02/1.2/0.3, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as {remote})"
+                );
                 ends.push(End { address: r.clone(), action: "relayed", status: "2.0.0", remote: Some(remote) });
             }
             done = done.max(v);
@@ -355,7 +439,17 @@ impl Site {
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn to_the_store(&mut self, u: u64, m: usize, q2: &str, from: &str, to: &[String], size: u64, id: &str, hosts: &mut Vec<(&'static str, String)>) -> Vec<End> {
+    fn to_the_store(
+        &mut self,
+        u: u64,
+        m: usize,
+        q2: &str,
+        from: &str,
+        to: &[String],
+        size: u64,
+        id: &str,
+        hosts: &mut Vec<(&'static str, String)>,
+    ) -> Vec<End> {
         let (mx, n, v) = (HOSTS[m], to.len(), u + 300_000);
         let q3 = self.queue_id(u, 2);
         let client = format!("{mx}.{LOCAL}[192.0.2.{}]", 10 + m);
@@ -364,7 +458,14 @@ impl Site {
         say!(self, v + 20_000, "store1", "postfix/cleanup", 2100, "{q3}: message-id=<{id}>");
         say!(self, v + 30_000, "store1", "postfix/qmgr", 700, "{q3}: from=<{from}>, size={}, nrcpt={n} (queue active)", size + 700);
         for r in to {
-            say!(self, v + 40_000, mx, "postfix/smtp", 2200, "{q2}: to=<{r}>, relay=store1.{LOCAL}[192.0.2.9]:25, delay=0.3, delays=0.1/0/0.01/0.04, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as {q3})");
+            say!(
+                self,
+                v + 40_000,
+                mx,
+                "postfix/smtp",
+                2200,
+                "{q2}: to=<{r}>, relay=store1.{LOCAL}[192.0.2.9]:25, delay=0.3, delays=0.1/0/0.01/0.04, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as {q3})"
+            );
         }
         say!(self, v + 50_000, mx, "postfix/qmgr", 700, "{q2}: removed");
         let mut ends = Vec::new();
@@ -373,12 +474,26 @@ impl Site {
             let w = v + 100_000 + micros(self.rng.wait(5.0));
             done = done.max(w);
             if self.rng.part() < 0.01 {
-                say!(self, w, "store1", "postfix/lmtp", 2400, "{q3}: to=<{r}>, relay=store1.{LOCAL}[private/dovecot-lmtp], delay=0.2, delays=0.1/0/0/0.1, dsn=5.2.2, status=bounced (host store1.{LOCAL}[private/dovecot-lmtp] said: 552 5.2.2 <{r}> Quota exceeded (mailbox for user is full) (in reply to end of DATA command))");
+                say!(
+                    self,
+                    w,
+                    "store1",
+                    "postfix/lmtp",
+                    2400,
+                    "{q3}: to=<{r}>, relay=store1.{LOCAL}[private/dovecot-lmtp], delay=0.2, delays=0.1/0/0/0.1, dsn=5.2.2, status=bounced (host store1.{LOCAL}[private/dovecot-lmtp] said: 552 5.2.2 <{r}> Quota exceeded (mailbox for user is full) (in reply to end of DATA command))"
+                );
                 ends.push(End { address: r.clone(), action: "failed", status: "5.2.2", remote: None });
             } else {
                 let session = self.rng.word(22);
                 say!(self, w, "store1", "dovecot", 900, "lmtp({r})<2500><{session}>: msgid=<{id}>: saved mail to INBOX");
-                say!(self, w + 10_000, "store1", "postfix/lmtp", 2400, "{q3}: to=<{r}>, relay=store1.{LOCAL}[private/dovecot-lmtp], delay=0.2, delays=0.1/0/0/0.1, dsn=2.0.0, status=sent (250 2.0.0 <{r}> {session} Saved)");
+                say!(
+                    self,
+                    w + 10_000,
+                    "store1",
+                    "postfix/lmtp",
+                    2400,
+                    "{q3}: to=<{r}>, relay=store1.{LOCAL}[private/dovecot-lmtp], delay=0.2, delays=0.1/0/0/0.1, dsn=2.0.0, status=sent (250 2.0.0 <{r}> {session} Saved)"
+                );
                 ends.push(End { address: r.clone(), action: "delivered", status: "2.0.0", remote: None });
             }
         }
@@ -409,7 +524,14 @@ impl Site {
         let sender = if from.is_empty() { "<>" } else { &from };
         let (host, program) = ("exim1", "exim");
         let auth = if outbound { format!(" A=plain:{}", from.split('@').next().unwrap()) } else { String::new() };
-        say!(self, t, host, program, 800, "{q} <= {sender} H=mail.{domain} [{ip}] P=esmtps X=TLS1.3:ECDHE_X25519__RSA_PSS_RSAE_SHA256__AES_256_GCM:256 CV=no{auth} S={size} id={id}");
+        say!(
+            self,
+            t,
+            host,
+            program,
+            800,
+            "{q} <= {sender} H=mail.{domain} [{ip}] P=esmtps X=TLS1.3:ECDHE_X25519__RSA_PSS_RSAE_SHA256__AES_256_GCM:256 CV=no{auth} S={size} id={id}"
+        );
         let (mut ends, mut done) = (Vec::new(), t);
         for (i, r) in to.iter().enumerate() {
             let mut v = t + 100_000 + micros(self.rng.wait(2.0));
@@ -423,15 +545,36 @@ impl Site {
             }
             let (next, rip, k) = (format!("mx.{}", r.split('@').nth(1).unwrap()), self.rng.ip(), self.rng.part());
             if k < 0.08 {
-                say!(self, v, host, program, 810, "{q} == {r} R=dns T=remote_smtp defer (-44) H={next} [{rip}]: SMTP error from remote mail server after RCPT TO:<{r}>: 450 4.7.1 <{r}>: Recipient address rejected: Greylisted");
+                say!(
+                    self,
+                    v,
+                    host,
+                    program,
+                    810,
+                    "{q} == {r} R=dns T=remote_smtp defer (-44) H={next} [{rip}]: SMTP error from remote mail server after RCPT TO:<{r}>: 450 4.7.1 <{r}>: Recipient address rejected: Greylisted"
+                );
                 v += 900_000_000;
             }
             if k < 0.04 {
-                say!(self, v, host, program, 810, "{q} ** {r} R=dns T=remote_smtp H={next} [{rip}]: SMTP error from remote mail server after RCPT TO:<{r}>: 550 5.1.1 <{r}>: Recipient address rejected: User unknown");
+                say!(
+                    self,
+                    v,
+                    host,
+                    program,
+                    810,
+                    "{q} ** {r} R=dns T=remote_smtp H={next} [{rip}]: SMTP error from remote mail server after RCPT TO:<{r}>: 550 5.1.1 <{r}>: Recipient address rejected: User unknown"
+                );
                 ends.push(End { address: r.clone(), action: "failed", status: "5.1.1", remote: None });
             } else {
                 let remote = self.queue_id(v, 3);
-                say!(self, v, host, program, 810, "{q} => {r} R=dns T=remote_smtp H={next} [{rip}] X=TLS1.3:ECDHE_X25519__RSA_PSS_RSAE_SHA256__AES_256_GCM:256 CV=yes C=\"250 2.0.0 Ok: queued as {remote}\"");
+                say!(
+                    self,
+                    v,
+                    host,
+                    program,
+                    810,
+                    "{q} => {r} R=dns T=remote_smtp H={next} [{rip}] X=TLS1.3:ECDHE_X25519__RSA_PSS_RSAE_SHA256__AES_256_GCM:256 CV=yes C=\"250 2.0.0 Ok: queued as {remote}\""
+                );
                 ends.push(End { address: r.clone(), action: "relayed", status: "2.0.0", remote: Some(remote) });
             }
             done = done.max(v);
@@ -448,7 +591,8 @@ impl Site {
             .map(|e| serde_json::json!({"address": e.address, "action": e.action, "status": e.status, "remote_queue_id": e.remote}))
             .collect();
         let arrived = START as f64 + (t + 100_000) as f64 / 1e6;
-        let row = serde_json::json!({"message_id": id, "envelope_from": from, "arrived": arrived, "hosts": hosts, "recipients": recipients});
+        let row =
+            serde_json::json!({"message_id": id, "envelope_from": from, "arrived": arrived, "hosts": hosts, "recipients": recipients});
         writeln!(truth, "{row}").unwrap();
     }
 }

@@ -4,6 +4,7 @@
 mod fold;
 mod hostile;
 mod inputs;
+mod open;
 mod serve;
 mod structure;
 mod support;

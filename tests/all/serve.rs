@@ -288,7 +288,11 @@ fn killed_while_logrotate_turns_the_file() {
     let (kills, rate) = (number("MSGTRK_KILLS", 6), number("MSGTRK_RATE", 2000));
     let mut p = Place::new();
     let (log, conf, state) = (p.path("mail.log"), p.path("logrotate.conf"), p.path("logrotate.state"));
-    std::fs::write(&conf, format!("{log:?} {{\n size 1\n rotate 10000\n create 0640\n compress\n delaycompress\n missingok\n nodateext\n}}\n")).unwrap();
+    std::fs::write(
+        &conf,
+        format!("{log:?} {{\n size 1\n rotate 10000\n create 0640\n compress\n delaycompress\n missingok\n nodateext\n}}\n"),
+    )
+    .unwrap();
     File::create(&log).unwrap();
     let done = std::sync::atomic::AtomicBool::new(false);
     let written = std::thread::scope(|scope| {

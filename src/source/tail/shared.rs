@@ -116,7 +116,9 @@ impl Shared {
     }
 
     pub fn starved(&mut self, path: &Path, error: &SourceError) {
-        let text = format!("descriptors have run out ({error}); files are followed later, as soon as some are free: raise the limit (LimitNOFILE=)");
+        let text = format!(
+            "descriptors have run out ({error}); files are followed later, as soon as some are free: raise the limit (LimitNOFILE=)"
+        );
         self.reports.begin(Topic::Descriptors, Path::new("/"), text);
         let _ = path;
         self.open = self.options.max_open;

@@ -98,7 +98,9 @@ impl Tracked {
     /// Position now, of what is neither settled nor told to be finished as it is.
     pub fn position(&self) -> Option<FileState> {
         match &self.phase {
-            Phase::Plain(p) if p.consumed > 0 && self.told != Some((p.consumed, p.size, p.mtime_ns)) => Some(p.state(&self.path, self.inode)),
+            Phase::Plain(p) if p.consumed > 0 && self.told != Some((p.consumed, p.size, p.mtime_ns)) => {
+                Some(p.state(&self.path, self.inode))
+            }
             Phase::Packed(blocks) => blocks.state().filter(|s| s.length > 0),
             Phase::Settled(Some(state)) if self.live => Some(FileState { path: self.path.clone(), ..(**state).clone() }),
             _ => None,
@@ -422,7 +424,13 @@ impl Stream {
         }
         let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |n| n + 1);
         bytes.truncate(whole);
-        (whole > 0).then(|| Lines { stream: self.name.clone(), file: file.id, bytes, warm: true, not_after: Some(file.stat.1.div_euclid(1_000_000_000)) })
+        (whole > 0).then(|| Lines {
+            stream: self.name.clone(),
+            file: file.id,
+            bytes,
+            warm: true,
+            not_after: Some(file.stat.1.div_euclid(1_000_000_000)),
+        })
     }
 
     /// Reads on in a plain file.
@@ -580,7 +588,11 @@ impl Stream {
         (file.dirty, file.copy, file.told, file.noted) = (true, None, None, 0);
         shared.scan_wanted = true;
         if plain.behind() > 0 {
-            let text = format!("{}: truncated while {} bytes of it were not read; they are lost unless there is a copy", crate::source::shown(&file.path), plain.behind());
+            let text = format!(
+                "{}: truncated while {} bytes of it were not read; they are lost unless there is a copy",
+                crate::source::shown(&file.path),
+                plain.behind()
+            );
             shared.reports.note(&file.path, text);
         }
         if plain.consumed > 0 {
