@@ -90,6 +90,11 @@ impl Names {
         self.last.get(&folded(address)).map_or(&[], Vec::as_slice)
     }
 
+    /// Every address, folded; one may come twice.
+    pub(super) fn all(&self) -> impl Iterator<Item = &str> {
+        self.original.keys().chain(self.last.keys()).map(String::as_str)
+    }
+
     /// Whether any recipient has this address, before or after aliases.
     pub(super) fn has(&self, address: &str) -> bool {
         !self.original(address).is_empty() || !self.last(address).is_empty()
@@ -107,7 +112,8 @@ pub(super) struct Witnesses {
     list: Vec<Record>,
     session: FxHashMap<String, Vec<usize>>,
     filter: FxHashMap<String, Vec<usize>>,
-    mail: FxHashMap<String, Vec<usize>>,
+    /// By Message-ID and address.
+    mail: FxHashMap<(String, String), Vec<usize>>,
 }
 
 impl Witnesses {
@@ -117,14 +123,18 @@ impl Witnesses {
         list.truncate(MAX_RECORDS);
         let mut all = Witnesses::default();
         for (i, w) in list.iter().enumerate() {
-            let mut put = |map: fn(&mut Witnesses) -> &mut FxHashMap<String, Vec<usize>>, id: &Option<String>| {
-                if let Some(id) = id {
-                    map(&mut all).entry(id.clone()).or_default().push(i);
+            if let Some(id) = &w.queue_id {
+                all.session.entry(id.clone()).or_default().push(i);
+            }
+            if let Some(id) = &w.orig_queue_id {
+                all.filter.entry(id.clone()).or_default().push(i);
+            }
+            for (id, p) in w.message_id.iter().flat_map(|id| w.recipients.iter().map(move |p| (id, p))) {
+                let places = all.mail.entry((id.clone(), folded(&p.final_recipient))).or_default();
+                if places.last() != Some(&i) {
+                    places.push(i);
                 }
-            };
-            put(|a| &mut a.session, &w.queue_id);
-            put(|a| &mut a.filter, &w.orig_queue_id);
-            put(|a| &mut a.mail, &w.message_id);
+            }
         }
         all.list = list;
         all
@@ -140,28 +150,27 @@ impl Witnesses {
     pub(super) fn of_recipient(&self, r: &Record, p: &Recipient) -> Vec<usize> {
         let get =
             |map: &FxHashMap<String, Vec<usize>>, id: &Option<String>| id.as_ref().and_then(|id| map.get(id)).cloned().unwrap_or_default();
-        let session = get(&self.session, &p.remote_queue_id);
-        let filter = get(&self.filter, &r.queue_id);
+        let mut out = get(&self.filter, &r.queue_id);
+        // A session's id is its recipient's own; the mailbox behind an address may have another name (sub-addressing).
+        let named = |i: &usize| self.list.get(*i).is_some_and(|w| said_of(w, p).is_some());
+        out.extend(get(&self.session, &p.remote_queue_id).into_iter().filter(named));
         let behind_pipe = p.remote_queue_id.is_none() && p.action == Action::Delivered;
-        let mail = if behind_pipe { get(&self.mail, &r.message_id) } else { vec![] };
-        let mut out: Vec<usize> = filter.into_iter().filter(|i| self.near(*i, r, p)).collect();
-        for (by_session, i) in session.into_iter().map(|i| (true, i)).chain(mail.into_iter().map(|i| (false, i))) {
-            let Some(w) = self.list.get(i) else { continue };
-            // A session's id is its recipient's own; the mailbox behind an address may have another name (sub-addressing).
-            let named = said_of(w, p).is_some() && (by_session || said_by_name(w, p).is_some());
-            if named && self.near(i, r, p) && !out.contains(&i) {
-                out.push(i);
+        if let Some(id) = r.message_id.as_ref().filter(|_| behind_pipe) {
+            for name in [folded(&p.final_recipient), folded(&p.original_recipient)] {
+                out.extend(self.mail.get(&(id.clone(), name)).into_iter().flatten());
             }
         }
         out.sort_unstable();
+        out.dedup();
+        out.retain(|i| self.near(*i, r, p));
         out
     }
 
     fn near(&self, i: usize, r: &Record, p: &Recipient) -> bool {
         let Some(w) = self.list.get(i) else { return false };
         let when = p.last_attempt_date.unwrap_or(r.last_event_date).micros;
-        let host = same_host(&w.reporting_mta, &r.reporting_mta) || names_host(p, &w.reporting_mta);
-        host && (w.arrival_date.micros - when).abs() <= PROOF_WINDOW
+        let host = || same_host(&w.reporting_mta, &r.reporting_mta) || names_host(p, &w.reporting_mta);
+        (w.arrival_date.micros - when).abs() <= PROOF_WINDOW && host()
     }
 }
 
