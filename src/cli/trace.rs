@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::process::ExitCode;
+use unicode_width::UnicodeWidthStr;
 
 #[derive(clap::Args)]
 #[command(after_help = "The last lines say how it ended for each recipient. An edge marked \"by Message-ID\" is a likeness, not a proof: \
@@ -55,9 +56,10 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One journey as a tree, and a line for each recipient.
+/// One journey as a tree, and a line for each recipient. On a terminal replies in the tree are cut to its width:
+/// a tree whose lines wrap is none, and what went wrong stands in full in the last lines.
 pub fn show(cx: &Context, j: &Journey, lines: bool) -> String {
-    let mut tree = Tree { cx, j, lines, out: String::new(), drawn: vec![] };
+    let mut tree = Tree { cx, j, lines, columns: text::columns(), out: String::new(), drawn: vec![] };
     head(&mut tree.out, j);
     for root in j.records.iter().filter(|r| !j.edges.iter().any(|e| e.to == r.key)) {
         tree.node(root, "", "", None);
@@ -106,6 +108,7 @@ struct Tree<'a> {
     cx: &'a Context,
     j: &'a Journey,
     lines: bool,
+    columns: Option<usize>,
     out: String,
     /// Keys of records drawn: one that was handed on by two is drawn once.
     drawn: Vec<&'a str>,
@@ -125,8 +128,11 @@ impl<'a> Tree<'a> {
         let children: Vec<_> = j.edges.iter().filter(|e| e.from == r.key).filter_map(child).collect();
         let bar = if children.is_empty() { "    " } else { "│   " };
         let lines = r.events.iter().filter(|_| self.lines).map(|e| paint(dim(), &clean(&e.line)));
-        let notes = notes(j, r).into_iter().map(|n| paint(dim(), &clean(&n)));
-        for line in r.recipients.iter().map(attempt).chain(notes).chain(lines) {
+        let room = self.columns.map(|c| c.saturating_sub(below.width() + bar.width()));
+        let fitted = |text: &str| room.map_or_else(|| text.to_string(), |room| text::fit(text, room));
+        let notes = notes(j, r).into_iter().map(|n| paint(dim(), &fitted(&clean(&n))));
+        let attempts = r.recipients.iter().map(|p| attempt(p, room));
+        for line in attempts.chain(notes).chain(lines) {
             let _ = writeln!(self.out, "{below}{bar}{line}");
         }
         for (n, (by, child)) in children.iter().enumerate() {
@@ -163,8 +169,8 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// What a recipient's line says at one hop.
-fn attempt(p: &Recipient) -> String {
+/// What a recipient's line says at one hop; the reply as far as there is room for some of it.
+fn attempt(p: &Recipient, room: Option<usize>) -> String {
     let mut s = clean(&p.final_recipient);
     if !p.original_recipient.eq_ignore_ascii_case(&p.final_recipient) {
         let _ = write!(s, " (for {})", clean(&p.original_recipient));
@@ -176,8 +182,10 @@ fn attempt(p: &Recipient) -> String {
     if p.attempts > 1 {
         let _ = write!(s, " after {} attempts", p.attempts);
     }
-    if let Some(d) = &p.diagnostic {
-        let _ = write!(s, "  {}", paint(dim(), &clean(d)));
+    if let Some(d) = p.diagnostic.as_deref().map(clean) {
+        let used = anstream::adapter::strip_str(&s).to_string().width() + 2;
+        let d = room.map_or_else(|| d.clone(), |room| text::fit(&d, room.saturating_sub(used).max(12)));
+        let _ = write!(s, "  {}", paint(dim(), &d));
     }
     s
 }

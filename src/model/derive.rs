@@ -176,6 +176,8 @@ impl People {
         let named: Vec<String> = match (e.text(Field::FinalRecipient), e.text(Field::Recipients)) {
             (Some(one), _) => vec![one],
             (None, Some(list)) => split_addresses(&list),
+            // A refusal that names no recipient (MAIL, DATA, the size) has one line all the same: it failed, and why.
+            (None, None) if role == Role::Reject => vec![String::new()],
             (None, None) => vec![],
         };
         for last in named {
@@ -189,8 +191,10 @@ impl People {
 
     /// A decision about the message as a whole ends every recipient that has not ended, or the one it names.
     fn decision(&mut self, e: &Event, r: &mut Record) {
-        let remark = e.text(Field::Diagnostic).or_else(|| e.text(Field::Remark)).or_else(|| e.text(Field::Result));
-        r.remark = remark.or(r.remark.take());
+        let remark: Vec<String> = [e.text(Field::Result), said(e)].into_iter().flatten().collect();
+        if !remark.is_empty() {
+            r.remark = Some(remark.join(": "));
+        }
         if let Some(named) = e.text(Field::NamedRecipient).filter(|n| !n.is_empty()) {
             self.decided.insert(fold(&named));
             self.entry(named.clone(), named);

@@ -1,7 +1,7 @@
 //! Look-ups within a pool of records, so that a message to tens of thousands of recipients is joined in one pass.
 
 use super::evidence::{folded, handed_back, hands_over, names_host, same_host};
-use super::{MAX_RECORDS, PROOF_WINDOW};
+use super::{LIKENESS_WINDOW, MAX_RECORDS, PROOF_WINDOW};
 use crate::model::event::Action;
 use crate::model::record::{Recipient, Record};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -163,6 +163,26 @@ impl Witnesses {
         out.sort_unstable();
         out.dedup();
         out.retain(|i| self.near(*i, r, p));
+        out
+    }
+
+    /// [`Witnesses::of_recipient`], and those that tell of an attempt that came to nothing: its reply names no session, so
+    /// that only Message-ID, address, host and time speak for it.
+    pub(super) fn about(&self, r: &Record, p: &Recipient) -> Vec<usize> {
+        let mut out = self.of_recipient(r, p);
+        let Some(id) = r.message_id.as_ref().filter(|_| p.attempts > 0 && p.action != Action::Relayed) else { return out };
+        for name in [folded(&p.final_recipient), folded(&p.original_recipient)] {
+            let vain = |i: &&usize| {
+                let Some(w) = self.list.get(**i) else { return false };
+                let soon = w.arrival_date.micros >= r.arrival_date.micros - LIKENESS_WINDOW
+                    && w.arrival_date.micros <= r.last_event_date.micros + LIKENESS_WINDOW;
+                let failed = said_by_name(w, p).is_some_and(|x| matches!(x.action, Action::Failed | Action::Delayed));
+                soon && failed && same_host(&w.reporting_mta, &r.reporting_mta)
+            };
+            out.extend(self.mail.get(&(id.clone(), name)).into_iter().flatten().filter(vain));
+        }
+        out.sort_unstable();
+        out.dedup();
         out
     }
 

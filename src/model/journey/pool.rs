@@ -85,7 +85,7 @@ impl Pool {
     }
 
     fn joined_witnesses<'a>(&self, hops: impl Iterator<Item = &'a Record>) -> FxHashSet<usize> {
-        hops.flat_map(|r| r.recipients.iter().flat_map(move |p| self.witnesses.of_recipient(r, p))).collect()
+        hops.flat_map(|r| r.recipients.iter().flat_map(move |p| self.witnesses.about(r, p))).collect()
     }
 
     /// Finds the hand-overs.
