@@ -182,10 +182,10 @@ fn attempt(p: &Recipient, room: Option<usize>) -> String {
     if p.attempts > 1 {
         let _ = write!(s, " after {} attempts", p.attempts);
     }
-    if let Some(d) = p.diagnostic.as_deref().map(clean) {
-        let used = anstream::adapter::strip_str(&s).to_string().width() + 2;
-        let d = room.map_or_else(|| d.clone(), |room| text::fit(&d, room.saturating_sub(used).max(12)));
-        let _ = write!(s, "  {}", paint(dim(), &d));
+    let used = anstream::adapter::strip_str(&s).to_string().width() + 2;
+    let left = room.map_or(usize::MAX, |room| room.saturating_sub(used));
+    if let Some(d) = p.diagnostic.as_deref().filter(|_| left >= 12) {
+        let _ = write!(s, "  {}", paint(dim(), &text::fit(&clean(d), left)));
     }
     s
 }

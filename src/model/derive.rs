@@ -283,7 +283,13 @@ fn update(r: &mut Recipient, e: &Event) {
     if e.head.kind == Kind::Attempt && ended(r.action) && !first && e.head.action == Some(Action::Delayed) {
         return;
     }
-    r.attempts += 1;
+    match e.get(Field::Result) {
+        Some(b"waiting") => return passed_over(r, e),
+        Some(b"expired") if e.head.action == Some(Action::Failed) => return expire(r, e),
+        _ => {}
+    }
+    // A witness tells of one mail in several lines.
+    r.attempts = if e.head.kind == Kind::Witness { 1 } else { r.attempts + 1 };
     if e.head.kind == Kind::Witness && !first && e.head.action.is_none_or(|a| weight(a) < weight(r.action)) {
         return;
     }
@@ -309,6 +315,23 @@ fn update(r: &mut Recipient, e: &Event) {
     if let Some(d) = e.text(Field::Disposition) {
         r.disposition = Some(d);
     }
+}
+
+/// The queue runner passed a recipient over: no attempt, and it takes back nothing; it is all that is known if there was none.
+fn passed_over(r: &mut Recipient, e: &Event) {
+    r.diagnostic = r.diagnostic.take().or_else(|| said(e));
+}
+
+/// The MTA gave up on a recipient: no attempt; the reason is what the latest one said.
+fn expire(r: &mut Recipient, e: &Event) {
+    let text = said(e);
+    r.action = Action::Failed;
+    r.status = status_of(Action::Failed, e, text.as_deref());
+    r.last_attempt_date = r.last_attempt_date.or(Some(stamp(e)));
+    r.diagnostic = match (text, r.diagnostic.take()) {
+        (Some(text), Some(kept)) if text != kept => Some(format!("{text}; {kept}")),
+        (text, kept) => text.or(kept),
+    };
 }
 
 /// A decision's word on a recipient that has not ended: it is no attempt, and says nothing of a next host.

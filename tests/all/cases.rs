@@ -279,3 +279,26 @@ fn a_mailbox_that_was_full_is_a_note_of_the_delivery_not_another_message() {
     assert_eq!(endings(&journeys[0]), ["full@o.example delivered 2.0.0"]);
     assert_eq!(journeys[0].endings[0].last.disposition.as_deref(), Some("folder:INBOX"));
 }
+
+#[test]
+fn exim_says_why_it_gave_up_and_counts_only_attempts() {
+    let stamp = |l: &str| format!("{} exim[1]: 2026-03-02 {l}", &l[..8]);
+    let lines: Vec<String> = [
+        "08:00:00 1xVSXc-000046-2y <= s@c.example H=c.example [192.0.2.1] P=esmtp S=404 id=one@c.example from <s@c.example> for r@o.example",
+        "08:00:01 1xVSXc-000046-2y == r@o.example R=dns T=remote_smtp defer (-44) H=mx.o.example [192.0.2.9]: SMTP error from remote mail server after RCPT TO:<r@o.example>: 450 4.3.0 Temporary system problem",
+        "08:10:01 1xVSXc-000046-2y == r@o.example routing defer (-52): retry time not reached",
+    ].iter().map(|l| stamp(l)).collect();
+    let late = stamp("09:00:00 1xVSXc-000046-2y ** r@o.example: retry timeout exceeded");
+    let mut lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let r = only(&site(&lines));
+    assert_eq!(people(&r), ["r@o.example delayed 4.3.0 -"]);
+    assert_eq!(r.recipients[0].attempts, 1);
+    assert!(r.recipients[0].diagnostic.as_deref().unwrap().contains("450 4.3.0 Temporary"));
+    lines.push(&late);
+    let r = only(&site(&lines));
+    assert_eq!(people(&r), ["r@o.example failed 5.0.0 -"]);
+    let p = &r.recipients[0];
+    assert_eq!((p.attempts, p.remote_mta.as_deref()), (1, Some("mx.o.example")));
+    let said = p.diagnostic.as_deref().unwrap();
+    assert!(said.starts_with("retry timeout exceeded; ") && said.contains("450 4.3.0 Temporary"), "{said}");
+}

@@ -189,7 +189,10 @@ impl Witnesses {
     fn near(&self, i: usize, r: &Record, p: &Recipient) -> bool {
         let Some(w) = self.list.get(i) else { return false };
         let when = p.last_attempt_date.unwrap_or(r.last_event_date).micros;
-        let host = || same_host(&w.reporting_mta, &r.reporting_mta) || names_host(p, &w.reporting_mta);
+        // The id of a delivery session and the Message-ID together need no host: it may be known here by its address only.
+        let session = w.queue_id.is_some() && w.queue_id == p.remote_queue_id;
+        let same_mail = session && w.message_id.is_some() && w.message_id == r.message_id;
+        let host = || same_mail || same_host(&w.reporting_mta, &r.reporting_mta) || names_host(p, &w.reporting_mta);
         (w.arrival_date.micros - when).abs() <= PROOF_WINDOW && host()
     }
 }
