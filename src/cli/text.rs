@@ -2,8 +2,8 @@
 
 use crate::model::event::Action;
 use crate::resolve::clock::Zone;
-use std::io::IsTerminal;
 use anstyle::{AnsiColor, Style};
+use std::io::IsTerminal;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Log text is written by strangers: control characters and those that turn the writing direction are shown as escapes.

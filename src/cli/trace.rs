@@ -4,7 +4,7 @@ use super::search::word;
 use super::text::{action_style, bold, clean, dim, paint};
 use super::{Context, json, stats, text};
 use crate::model::event::Action;
-use crate::model::journey::{By, Ending, Journey, trace};
+use crate::model::journey::{By, Ending, Journey, folded, trace};
 use crate::model::query::Query;
 use crate::model::record::{Recipient, Record};
 use std::collections::HashSet;
@@ -200,7 +200,8 @@ fn notes(j: &Journey, r: &Record) -> Vec<String> {
     for w in &j.witnesses {
         let session = w.queue_id.as_deref().is_some_and(|id| sessions.contains(id));
         let filter = w.orig_queue_id.is_some() && w.orig_queue_id == r.queue_id;
-        let mail = behind_pipe && w.message_id.is_some() && w.message_id == r.message_id && w.reporting_mta == r.reporting_mta;
+        let mail =
+            behind_pipe && w.message_id.is_some() && w.message_id == r.message_id && w.reporting_mta == r.reporting_mta && shares(w, r);
         if !(session || filter || mail) {
             continue;
         }
@@ -215,6 +216,12 @@ fn notes(j: &Journey, r: &Record) -> Vec<String> {
         }
     }
     notes
+}
+
+/// Whether two records name a recipient in common.
+fn shares(a: &Record, b: &Record) -> bool {
+    let names: HashSet<String> = b.recipients.iter().flat_map(|p| [folded(&p.original_recipient), folded(&p.final_recipient)]).collect();
+    a.recipients.iter().any(|p| names.contains(&folded(&p.final_recipient)))
 }
 
 fn ending(cx: &Context, e: &Ending, out: &mut String) {

@@ -124,7 +124,7 @@ impl People {
                 original_recipient: original,
                 final_recipient: last,
                 action: Action::Delayed,
-                status: default_status(Action::Delayed, None, false).into(),
+                status: default_status(Action::Delayed, false).into(),
                 remote_mta: None,
                 remote_ip: None,
                 remote_queue_id: None,
@@ -363,13 +363,14 @@ fn said(e: &Event) -> Option<String> {
 /// The status of an outcome: as logged, or as the reply says, if its class says what the action says (RFC 3886, 3.3.4).
 /// A client's command or message that was refused may be refused for now only; what an MTA gave up is failed for good.
 fn status_of(action: Action, e: &Event, said: Option<&str>) -> String {
-    let refused = e.head.kind == Kind::Reject
-        || e.get(Field::Command).is_some()
-        || (e.head.kind == Kind::Final && e.get(Field::Result).is_some_and(|w| w.ends_with(b"reject")));
+    let result = e.get(Field::Result).unwrap_or_default();
+    let refused =
+        e.head.kind == Kind::Reject || e.get(Field::Command).is_some() || (e.head.kind == Kind::Final && result.ends_with(b"reject"));
     let logged = e.text(Field::Status).filter(|s| !s.is_empty());
     let status = logged.or_else(|| said.and_then(enhanced_status)).filter(|s| status_fits(action, s, refused));
     let code = e.get(Field::ReplyCode).and_then(|c| c.first().copied()).or_else(|| said.and_then(|s| s.bytes().next()));
-    status.unwrap_or_else(|| default_status(action, code, refused).into())
+    let for_now = refused && (code == Some(b'4') || result.starts_with(b"temp"));
+    status.unwrap_or_else(|| default_status(action, for_now).into())
 }
 
 /// The first `d.d.d` of a reply that stands where a status stands: at the beginning, or behind a reply code.
@@ -406,13 +407,13 @@ fn status_fits(action: Action, status: &str, refused: bool) -> bool {
     }
 }
 
-/// See the table of actions in the crate's description. A refusal's reply code tells its class.
-fn default_status(action: Action, code: Option<u8>, refused: bool) -> &'static str {
+/// See the table of actions in the crate's description. A refusal may be for now only.
+fn default_status(action: Action, for_now: bool) -> &'static str {
     match action {
         Action::Delivered | Action::Opaque | Action::Expanded => "2.0.0",
         Action::Relayed | Action::Transferred => "2.4.0",
         Action::Delayed => "4.0.0",
-        Action::Failed if refused && code == Some(b'4') => "4.0.0",
+        Action::Failed if for_now => "4.0.0",
         Action::Failed => "5.0.0",
     }
 }

@@ -242,6 +242,14 @@ fn probes_of_address_verification_are_known_lines() {
 }
 
 #[test]
+fn a_temporary_refusal_of_exim_without_a_code_is_one_for_now() {
+    let index = site(&[
+        "08:00:00 exim[1]: 2026-03-02 08:00:00 H=c.example [192.0.2.1] F=<s@c.example> temporarily rejected RCPT <r@o.example>: greylisted.",
+    ]);
+    assert_eq!(people(&only(&index)), ["r@o.example failed 4.0.0 -"]);
+}
+
+#[test]
 fn a_temporary_refusal_of_exim_says_its_code_once() {
     let index = site(&[
         "08:00:00 exim[1]: 2026-03-02 08:00:00 H=c.example [192.0.2.1] F=<s@c.example> temporarily rejected RCPT <r@o.example>: 450 4.2.1 Mailbox busy, try later",
@@ -265,14 +273,17 @@ fn a_refusal_that_names_no_recipient_says_why() {
 
 #[test]
 fn a_mailbox_that_was_full_is_a_note_of_the_delivery_not_another_message() {
-    let index = and(&IN, &[
-        "08:00:01 postfix/qmgr[3]: 9A4D6A06831: from=<s@c.example>, size=420, nrcpt=1 (queue active)",
-        "08:00:02 dovecot: lmtp(full@o.example)<237><qFkdLNQqBGv1AAAA1odl2w>: msgid=<one@c.example>: save failed to INBOX: Quota exceeded (mailbox for user is full)",
-        "08:00:02 postfix/lmtp[4]: 9A4D6A06831: to=<full@o.example>, relay=mx1[private/dovecot-lmtp], delay=1, delays=0/0/0/1, dsn=4.2.2, status=deferred (host mx1[private/dovecot-lmtp] said: 452 4.2.2 <full@o.example> Quota exceeded (mailbox for user is full) (in reply to end of DATA command))",
-        "08:20:02 dovecot: lmtp(full@o.example)<237><qFkdLNQqBGv2AAAA1odl2w>: msgid=<one@c.example>: saved mail to INBOX",
-        "08:20:02 postfix/lmtp[4]: 9A4D6A06831: to=<full@o.example>, relay=mx1[private/dovecot-lmtp], delay=1, delays=0/0/0/1, dsn=2.0.0, status=sent (250 2.0.0 <full@o.example> qFkdLNQqBGv2AAAA1odl2w Saved)",
-        "08:20:03 postfix/qmgr[3]: 9A4D6A06831: removed",
-    ]);
+    let index = and(
+        &IN,
+        &[
+            "08:00:01 postfix/qmgr[3]: 9A4D6A06831: from=<s@c.example>, size=420, nrcpt=1 (queue active)",
+            "08:00:02 dovecot: lmtp(full@o.example)<237><qFkdLNQqBGv1AAAA1odl2w>: msgid=<one@c.example>: save failed to INBOX: Quota exceeded (mailbox for user is full)",
+            "08:00:02 postfix/lmtp[4]: 9A4D6A06831: to=<full@o.example>, relay=mx1[private/dovecot-lmtp], delay=1, delays=0/0/0/1, dsn=4.2.2, status=deferred (host mx1[private/dovecot-lmtp] said: 452 4.2.2 <full@o.example> Quota exceeded (mailbox for user is full) (in reply to end of DATA command))",
+            "08:20:02 dovecot: lmtp(full@o.example)<237><qFkdLNQqBGv2AAAA1odl2w>: msgid=<one@c.example>: saved mail to INBOX",
+            "08:20:02 postfix/lmtp[4]: 9A4D6A06831: to=<full@o.example>, relay=mx1[private/dovecot-lmtp], delay=1, delays=0/0/0/1, dsn=2.0.0, status=sent (250 2.0.0 <full@o.example> qFkdLNQqBGv2AAAA1odl2w Saved)",
+            "08:20:03 postfix/qmgr[3]: 9A4D6A06831: removed",
+        ],
+    );
     let journeys = index.trace("one@c.example");
     assert_eq!(journeys.len(), 1);
     assert_eq!((journeys[0].records.len(), journeys[0].witnesses.len()), (1, 2));

@@ -4,6 +4,7 @@ use super::evidence::{folded, handed_back, hands_over, names_host, same_host};
 use super::{LIKENESS_WINDOW, MAX_RECORDS, PROOF_WINDOW};
 use crate::model::event::Action;
 use crate::model::record::{Recipient, Record};
+use crate::model::time::SECOND;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Which hops have, handed on, or came from which ids. Numbers are places in the pool's list of hops.
@@ -156,14 +157,23 @@ impl Witnesses {
         out.extend(get(&self.session, &p.remote_queue_id).into_iter().filter(named));
         let behind_pipe = p.remote_queue_id.is_none() && p.action == Action::Delivered;
         if let Some(id) = r.message_id.as_ref().filter(|_| behind_pipe) {
-            for name in [folded(&p.final_recipient), folded(&p.original_recipient)] {
-                out.extend(self.mail.get(&(id.clone(), name)).into_iter().flatten());
-            }
+            out.extend(self.nearest_by_mail(id, r, p));
         }
         out.sort_unstable();
         out.dedup();
         out.retain(|i| self.near(*i, r, p));
         out
+    }
+
+    /// Witnesses of a Message-ID and one of the recipient's names: one mail can come twice, so only those nearest to the
+    /// attempt in time, and what was said within a second of them.
+    fn nearest_by_mail<'a>(&'a self, id: &str, r: &'a Record, p: &'a Recipient) -> impl Iterator<Item = usize> + 'a {
+        let when = p.last_attempt_date.unwrap_or(r.last_event_date).micros;
+        let names = [folded(&p.final_recipient), folded(&p.original_recipient)];
+        let all: Vec<usize> = names.into_iter().filter_map(|name| self.mail.get(&(id.to_string(), name))).flatten().copied().collect();
+        let apart = move |i: &usize| self.list.get(*i).map_or(i64::MAX, |w| (w.arrival_date.micros - when).abs());
+        let nearest = all.iter().copied().filter(|i| self.near(*i, r, p)).map(|i| apart(&i)).min().unwrap_or(0);
+        all.into_iter().filter(move |i| apart(i) <= nearest + SECOND)
     }
 
     /// [`Witnesses::of_recipient`], and those that tell of an attempt that came to nothing: its reply names no session, so
