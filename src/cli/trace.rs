@@ -74,11 +74,14 @@ pub fn show(cx: &Context, j: &Journey, lines: bool) -> String {
     }
     if j.endings.is_empty() {
         let state = match j.records.last() {
-            Some(r) if r.is_queued() => "still queued, no attempt yet",
-            Some(r) if !r.closed => "not seen to be queued: refused or cut off on its way in, or its next lines are not there yet",
-            _ => "no recipient is named in the logs",
+            Some(r) if r.is_queued() => "still queued, no attempt yet".to_string(),
+            Some(Record { closed: false, .. }) => {
+                "not seen to be queued: refused or cut off on its way in, or its next lines are not there yet".to_string()
+            }
+            Some(Record { remark: Some(remark), .. }) => format!("{}; no recipient is named in the logs", clean(remark)),
+            _ => "no recipient is named in the logs".to_string(),
         };
-        let _ = writeln!(out, "{}", paint(action_style(Action::Delayed), state));
+        let _ = writeln!(out, "{}", paint(action_style(Action::Delayed), &state));
     }
     out
 }

@@ -209,6 +209,9 @@ impl People {
     /// message went on after all, the attempts name those.
     fn settle(&mut self, r: &mut Record) {
         self.untried();
+        if self.decided.is_empty() {
+            return;
+        }
         let tried: FxHashSet<String> = self.list.iter().filter(|p| p.attempts > 0).map(|p| fold(&p.original_recipient)).collect();
         self.list.retain(|p| {
             let name = fold(&p.original_recipient);
