@@ -133,10 +133,13 @@ fn recipients() -> impl Strategy<Value = Vec<Recipient>> {
     })
 }
 
+/// Host, mail, first second, how long, recipients, client.
+type Drawn = (usize, usize, i64, i64, Vec<Recipient>, usize);
+
 fn records(role: Role) -> impl Strategy<Value = Vec<Record>> {
     let one = (0..4usize, 0..2usize, 0..1500i64, 0..900i64, recipients(), 0..8usize);
     prop::collection::vec(one, 0..9).prop_map(move |list| {
-        let each = |(id, (host, mail, from, lasts, recipients, client)): (usize, (usize, usize, i64, i64, Vec<Recipient>, usize))| {
+        let each = |(id, (host, mail, from, lasts, recipients, client)): (usize, Drawn)| {
             let mut r = record(role, HOSTS[host], id, ["one@x", "two@x"][mail], from, from + lasts, recipients);
             r.client.name = HOSTS.get(client).map(|h| h.to_string());
             r
