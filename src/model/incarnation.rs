@@ -194,4 +194,33 @@ mod tests {
         assert_eq!(all[0].events.len(), 1);
         assert_eq!(Event::decode(all[0].events[0]).unwrap().0.head.precision, Precision::Micro);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_two_begin_in_one_second_and_order_does_not_matter(
+            drawn in proptest::collection::vec((0..6i64, proptest::prelude::any::<bool>(), 0..4usize, 0..3usize), 0..30), turn in 0..30usize,
+        ) {
+            let kinds = [Kind::Arrival, Kind::Queued, Kind::Attempt, Kind::Closed];
+            let encoded = |drawn: &[(i64, bool, usize, usize)]| {
+                let mut e = vec![];
+                for (second, fine, kind, id) in drawn {
+                    let precision = if *fine { Precision::Micro } else { Precision::Second };
+                    put(&mut e, *second, kinds[*kind], precision, ["", "one@x", "two@x"][*id]);
+                }
+                e
+            };
+            let all = encoded(&drawn);
+            let parts = split(&all, true);
+            proptest::prop_assert!(parts.windows(2).all(|w| w[0].began < w[1].began));
+            let mut turned = drawn.clone();
+            turned.rotate_left(turn.min(drawn.len()));
+            turned.reverse();
+            let doubled = [encoded(&turned), all.clone()].concat();
+            proptest::prop_assert_eq!(&split(&doubled, true), &parts);
+            // A copy with coarse stamps has the same boundaries.
+            let coarse: Vec<_> = drawn.iter().map(|d| (d.0, false, d.2, d.3)).collect();
+            let began = |parts: &[Incarnation]| parts.iter().map(|p| p.began).collect::<Vec<_>>();
+            proptest::prop_assert_eq!(began(&split(&encoded(&coarse), true)), began(&parts));
+        }
+    }
 }
