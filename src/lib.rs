@@ -49,7 +49,7 @@
 //! | handed to any other MTA | relayed | as logged, else 2.4.0 |
 //! | still queued after an attempt, or never tried | delayed | 4.x.x as logged, else 4.0.0 |
 //! | bounced, expired, rejected | failed | 5.x.x as logged, else 5.0.0 (a refusal of a client may say 4.x.x) |
-//! | thrown away by a policy or the recipient's own rule | opaque | 2.0.0; the disposition says it to the operator |
+//! | thrown away by a policy, the operator's hand or the recipient's own rule | opaque | 2.0.0; the disposition says it to the operator |
 //! | an alias or list of several | expanded | 2.0.0 |
 
 pub mod cli;

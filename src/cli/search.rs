@@ -190,7 +190,11 @@ pub fn table(cx: &Context, query: &Query, records: &[Record]) -> String {
             cells
         };
         if r.recipients.is_empty() {
-            let state = if r.closed { "closed" } else { "queued" };
+            let state = match r.closed {
+                true => "closed",
+                false if r.is_queued() => "queued",
+                false => "incomplete",
+            };
             table.row(first(String::new(), state.into(), plain, String::new(), r.remark.clone().unwrap_or_default()));
         }
         for p in r.recipients.iter().filter(|p| query.is_about(p)) {

@@ -3,6 +3,7 @@
 use crate::model::event::Action;
 use crate::resolve::clock::Zone;
 use anstyle::{AnsiColor, Style};
+use std::io::IsTerminal;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Log text is written by strangers: control characters and those that turn the writing direction are shown as escapes.
@@ -51,11 +52,14 @@ pub fn paint(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// Columns of the terminal that standard output is; `None` where it is none.
+/// Columns of the terminal that standard output is; `None` where it is none. One that does not know its width has 80.
 pub fn columns() -> Option<usize> {
-    let from_env = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).filter(|c| *c >= 20);
-    let (terminal_size::Width(w), _) = terminal_size::terminal_size_of(std::io::stdout())?;
-    Some(from_env.unwrap_or(usize::from(w)).max(20))
+    if !std::io::stdout().is_terminal() {
+        return None;
+    }
+    let from_env = || std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).filter(|c| *c >= 20);
+    let of_terminal = || terminal_size::terminal_size_of(std::io::stdout()).map(|(w, _)| usize::from(w.0));
+    Some(from_env().or_else(of_terminal).unwrap_or(80).max(20))
 }
 
 /// A moment in a zone, with the decimals it was written with (three at most).

@@ -5,13 +5,14 @@ use super::text::{action_style, bold, clean, dim, paint};
 use super::{Context, json, stats, text};
 use crate::daemon::control::Daemon;
 use crate::model::event::Action;
-use crate::model::journey::{By, Ending, Journey, trace};
+use crate::model::journey::{By, Ending, Journey, folded, trace};
 use crate::model::query::Query;
 use crate::model::record::{Recipient, Record};
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::process::ExitCode;
+use unicode_width::UnicodeWidthStr;
 
 #[derive(clap::Args)]
 #[command(after_help = "The last lines say how it ended for each recipient. An edge marked \"by Message-ID\" is a likeness, not a proof: \
@@ -60,9 +61,10 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One journey as a tree, and a line for each recipient.
+/// One journey as a tree, and a line for each recipient. On a terminal replies in the tree are cut to its width:
+/// a tree whose lines wrap is none, and what went wrong stands in full in the last lines.
 pub fn show(cx: &Context, j: &Journey, lines: bool) -> String {
-    let mut tree = Tree { cx, j, lines, out: String::new(), drawn: vec![] };
+    let mut tree = Tree { cx, j, lines, columns: text::columns(), out: String::new(), drawn: vec![] };
     head(&mut tree.out, j);
     for root in j.records.iter().filter(|r| !j.edges.iter().any(|e| e.to == r.key)) {
         tree.node(root, "", "", None);
@@ -77,10 +79,14 @@ pub fn show(cx: &Context, j: &Journey, lines: bool) -> String {
     }
     if j.endings.is_empty() {
         let state = match j.records.last() {
-            Some(r) if !r.closed => "still queued, no attempt yet",
-            _ => "no recipient is named in the logs",
+            Some(r) if r.is_queued() => "still queued, no attempt yet".to_string(),
+            Some(Record { closed: false, .. }) => {
+                "not seen to be queued: refused or cut off on its way in, or its next lines are not there yet".to_string()
+            }
+            Some(Record { remark: Some(remark), .. }) => format!("{}; no recipient is named in the logs", clean(remark)),
+            _ => "no recipient is named in the logs".to_string(),
         };
-        let _ = writeln!(out, "{}", paint(action_style(Action::Delayed), state));
+        let _ = writeln!(out, "{}", paint(action_style(Action::Delayed), &state));
     }
     out
 }
@@ -110,6 +116,7 @@ struct Tree<'a> {
     cx: &'a Context,
     j: &'a Journey,
     lines: bool,
+    columns: Option<usize>,
     out: String,
     /// Keys of records drawn: one that was handed on by two is drawn once.
     drawn: Vec<&'a str>,
@@ -129,8 +136,11 @@ impl<'a> Tree<'a> {
         let children: Vec<_> = j.edges.iter().filter(|e| e.from == r.key).filter_map(child).collect();
         let bar = if children.is_empty() { "    " } else { "│   " };
         let lines = r.events.iter().filter(|_| self.lines).map(|e| paint(dim(), &clean(&e.line)));
-        let notes = notes(j, r).into_iter().map(|n| paint(dim(), &clean(&n)));
-        for line in r.recipients.iter().map(attempt).chain(notes).chain(lines) {
+        let room = self.columns.map(|c| c.saturating_sub(below.width() + bar.width()));
+        let fitted = |text: &str| room.map_or_else(|| text.to_string(), |room| text::fit(text, room));
+        let notes = notes(j, r).into_iter().map(|n| paint(dim(), &fitted(&clean(&n))));
+        let attempts = r.recipients.iter().map(|p| attempt(p, room));
+        for line in attempts.chain(notes).chain(lines) {
             let _ = writeln!(self.out, "{below}{bar}{line}");
         }
         for (n, (by, child)) in children.iter().enumerate() {
@@ -167,8 +177,8 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// What a recipient's line says at one hop.
-fn attempt(p: &Recipient) -> String {
+/// What a recipient's line says at one hop; the reply as far as there is room for some of it.
+fn attempt(p: &Recipient, room: Option<usize>) -> String {
     let mut s = clean(&p.final_recipient);
     if !p.original_recipient.eq_ignore_ascii_case(&p.final_recipient) {
         let _ = write!(s, " (for {})", clean(&p.original_recipient));
@@ -180,8 +190,10 @@ fn attempt(p: &Recipient) -> String {
     if p.attempts > 1 {
         let _ = write!(s, " after {} attempts", p.attempts);
     }
-    if let Some(d) = &p.diagnostic {
-        let _ = write!(s, "  {}", paint(dim(), &clean(d)));
+    let used = anstream::adapter::strip_str(&s).to_string().width() + 2;
+    let left = room.map_or(usize::MAX, |room| room.saturating_sub(used));
+    if let Some(d) = p.diagnostic.as_deref().filter(|_| left >= 12) {
+        let _ = write!(s, "  {}", paint(dim(), &text::fit(&clean(d), left)));
     }
     s
 }
@@ -196,7 +208,8 @@ fn notes(j: &Journey, r: &Record) -> Vec<String> {
     for w in &j.witnesses {
         let session = w.queue_id.as_deref().is_some_and(|id| sessions.contains(id));
         let filter = w.orig_queue_id.is_some() && w.orig_queue_id == r.queue_id;
-        let mail = behind_pipe && w.message_id.is_some() && w.message_id == r.message_id && w.reporting_mta == r.reporting_mta;
+        let mail =
+            behind_pipe && w.message_id.is_some() && w.message_id == r.message_id && w.reporting_mta == r.reporting_mta && shares(w, r);
         if !(session || filter || mail) {
             continue;
         }
@@ -211,6 +224,12 @@ fn notes(j: &Journey, r: &Record) -> Vec<String> {
         }
     }
     notes
+}
+
+/// Whether two records name a recipient in common.
+fn shares(a: &Record, b: &Record) -> bool {
+    let names: HashSet<String> = b.recipients.iter().flat_map(|p| [folded(&p.original_recipient), folded(&p.final_recipient)]).collect();
+    a.recipients.iter().any(|p| names.contains(&folded(&p.final_recipient)))
 }
 
 fn ending(cx: &Context, e: &Ending, out: &mut String) {

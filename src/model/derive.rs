@@ -50,7 +50,10 @@ pub fn derive(stored: &StoredRecord) -> Record {
                     r.notices.push((kind, id));
                 }
             }
-            Kind::Closed => r.closed = true,
+            Kind::Closed => {
+                r.closed = true;
+                r.remark = event.text(Field::Remark).or(r.remark.take());
+            }
             Kind::Arrival | Kind::Queued => people.addressed(event),
             Kind::Binding | Kind::Report => {}
         }
@@ -104,6 +107,8 @@ struct People {
     list: Vec<Recipient>,
     /// Recipients that the client named, where the MTA logs them at arrival.
     named: Vec<String>,
+    /// Names that a decision about the whole message gave: the client's words, before aliases. Folded.
+    decided: FxHashSet<String>,
     by_name: FxHashMap<(String, String), usize>,
 }
 
@@ -119,7 +124,7 @@ impl People {
                 original_recipient: original,
                 final_recipient: last,
                 action: Action::Delayed,
-                status: String::new(),
+                status: default_status(Action::Delayed, false).into(),
                 remote_mta: None,
                 remote_ip: None,
                 remote_queue_id: None,
@@ -138,6 +143,12 @@ impl People {
     fn addressed(&mut self, e: &Event) {
         if let Some(list) = e.text(Field::Recipients) {
             self.named.extend(split_addresses(&list));
+        }
+        // What the queue manager takes up is no longer held, whether or not a line says who released it.
+        if e.get(Field::RecipientCount).is_some() {
+            for p in self.list.iter_mut().filter(|p| p.action == Action::Delayed) {
+                p.disposition = None;
+            }
         }
     }
 
@@ -165,6 +176,8 @@ impl People {
         let named: Vec<String> = match (e.text(Field::FinalRecipient), e.text(Field::Recipients)) {
             (Some(one), _) => vec![one],
             (None, Some(list)) => split_addresses(&list),
+            // A refusal that names no recipient (MAIL, DATA, the size) has one line all the same: it failed, and why.
+            (None, None) if role == Role::Reject => vec![String::new()],
             (None, None) => vec![],
         };
         for last in named {
@@ -178,34 +191,33 @@ impl People {
 
     /// A decision about the message as a whole ends every recipient that has not ended, or the one it names.
     fn decision(&mut self, e: &Event, r: &mut Record) {
-        let remark = e.text(Field::Diagnostic).or_else(|| e.text(Field::Remark)).or_else(|| e.text(Field::Result));
-        r.remark = remark.or(r.remark.take());
+        let remark: Vec<String> = [e.text(Field::Result), said(e)].into_iter().flatten().collect();
+        if !remark.is_empty() {
+            r.remark = Some(remark.join(": "));
+        }
         if let Some(named) = e.text(Field::NamedRecipient).filter(|n| !n.is_empty()) {
+            self.decided.insert(fold(&named));
             self.entry(named.clone(), named);
         }
         self.untried();
         for p in self.list.iter_mut().filter(|p| p.action == Action::Delayed) {
-            let attempts = p.attempts;
-            let kept = p.diagnostic.clone();
-            let last = p.last_attempt_date;
-            update(p, e);
-            // Expiry says nothing of its own: the reason is the latest attempt's.
-            if e.get(Field::Result).is_some_and(|w| w.ends_with(b"expired")) {
-                p.diagnostic = kept.or(p.diagnostic.take());
-                p.attempts = attempts;
-                p.last_attempt_date = last;
-            }
+            decide(p, e);
         }
     }
 
-    /// What needs all events: default statuses, and a filter's attempts after the message was closed.
+    /// What needs all events. A name that only a decision gave is no recipient beside what it became: when the
+    /// message went on after all, the attempts name those.
     fn settle(&mut self, r: &mut Record) {
         self.untried();
-        for p in &mut self.list {
-            if p.status.is_empty() || !status_fits(p.action, &p.status, r.role) {
-                p.status = default_status(p, r).into();
-            }
+        if self.decided.is_empty() {
+            return;
         }
+        let tried: FxHashSet<String> = self.list.iter().filter(|p| p.attempts > 0).map(|p| fold(&p.original_recipient)).collect();
+        self.list.retain(|p| {
+            let name = fold(&p.original_recipient);
+            let gone = tried.contains(&name) || (r.closed && p.action == Action::Delayed && !tried.is_empty());
+            p.attempts > 0 || !self.decided.contains(&name) || !gone
+        });
     }
 }
 
@@ -264,45 +276,42 @@ fn weight(a: Action) -> u8 {
     }
 }
 
+/// One attempt's word on a recipient.
 fn update(r: &mut Recipient, e: &Event) {
     if let Some(to) = e.text(Field::RedirectedTo) {
         r.redirected_to = Some(to);
     }
-    if e.head.kind == Kind::Witness && r.attempts > 0 && e.head.action.is_none_or(|a| weight(a) < weight(r.action)) {
-        return;
-    }
+    let first = r.attempts == 0;
     let ended = |a| matches!(a, Action::Delivered | Action::Relayed | Action::Expanded);
-    if e.head.kind == Kind::Attempt && ended(r.action) && r.attempts > 0 && e.head.action == Some(Action::Delayed) {
+    if e.head.kind == Kind::Attempt && ended(r.action) && !first && e.head.action == Some(Action::Delayed) {
         return;
     }
-    if e.head.kind == Kind::Attempt || e.head.kind == Kind::Witness {
-        r.attempts += 1;
-        r.last_attempt_date = Some(stamp(e));
+    match e.get(Field::Result) {
+        Some(b"waiting") => return passed_over(r, e),
+        Some(b"expired") if e.head.action == Some(Action::Failed) => return expire(r, e),
+        _ => {}
     }
+    // A witness tells of one mail in several lines.
+    r.attempts = if e.head.kind == Kind::Witness { 1 } else { r.attempts + 1 };
+    if e.head.kind == Kind::Witness && !first && e.head.action.is_none_or(|a| weight(a) < weight(r.action)) {
+        return;
+    }
+    r.last_attempt_date = Some(stamp(e));
+    let text = said(e);
     if let Some(action) = e.head.action {
         r.action = action;
-        r.status = e.text(Field::Status).unwrap_or_default();
+        r.status = status_of(action, e, text.as_deref());
     }
-    let diagnostic = e.text(Field::Diagnostic).or_else(|| e.text(Field::Remark));
-    if r.status.is_empty()
-        && let Some(found) = diagnostic.as_deref().and_then(enhanced_status)
-    {
-        r.status = found;
-    }
-    let reply_code = e.text(Field::ReplyCode);
-    let diagnostic = match (reply_code, diagnostic) {
-        (Some(code), Some(text)) if e.head.kind == Kind::Reject => Some(match e.text(Field::Status) {
-            Some(status) => format!("{code} {status} {text}"),
-            None => format!("{code} {text}"),
-        }),
-        (_, text) => text,
-    };
     let host = |f| e.text(f).filter(|v| !v.is_empty() && v != "none");
     r.remote_mta = host(Field::RemoteMta);
     r.remote_ip = host(Field::RemoteIp);
     r.relay = host(Field::Relay).or_else(|| host(Field::Transport));
     r.remote_queue_id = host(Field::RemoteQueueId);
-    r.diagnostic = diagnostic.or(r.diagnostic.take());
+    r.diagnostic = text.or(r.diagnostic.take());
+    if e.head.kind == Kind::Attempt {
+        // Held before, perhaps; now it is not.
+        r.disposition = None;
+    }
     if let Some(folder) = e.text(Field::Folder) {
         r.disposition = Some(format!("folder:{folder}"));
     }
@@ -311,14 +320,73 @@ fn update(r: &mut Recipient, e: &Event) {
     }
 }
 
-/// The first `d.d.d` of a reply that stands where a status stands: behind a reply code.
+/// The queue runner passed a recipient over: no attempt, and it takes back nothing; it is all that is known if there was none.
+fn passed_over(r: &mut Recipient, e: &Event) {
+    r.diagnostic = r.diagnostic.take().or_else(|| said(e));
+}
+
+/// The MTA gave up on a recipient: no attempt; the reason is what the latest one said.
+fn expire(r: &mut Recipient, e: &Event) {
+    let text = said(e);
+    r.action = Action::Failed;
+    r.status = status_of(Action::Failed, e, text.as_deref());
+    r.last_attempt_date = r.last_attempt_date.or(Some(stamp(e)));
+    r.diagnostic = match (text, r.diagnostic.take()) {
+        (Some(text), Some(kept)) if text != kept => Some(format!("{text}; {kept}")),
+        (text, kept) => text.or(kept),
+    };
+}
+
+/// A decision's word on a recipient that has not ended: it is no attempt, and says nothing of a next host.
+fn decide(r: &mut Recipient, e: &Event) {
+    let text = said(e);
+    if let Some(action) = e.head.action {
+        r.action = action;
+        r.status = status_of(action, e, text.as_deref());
+    }
+    r.disposition = e.text(Field::Disposition);
+    // Expiry says nothing of its own: the reason is the latest attempt's.
+    let expired = e.get(Field::Result).is_some_and(|w| w.ends_with(b"expired"));
+    let kept = r.diagnostic.take();
+    r.diagnostic = if expired { kept.or(text) } else { text.or(kept) };
+}
+
+/// The reply or remark of an event; a refusal's with its codes before it, where the line gave them apart.
+fn said(e: &Event) -> Option<String> {
+    let text = e.text(Field::Diagnostic).or_else(|| e.text(Field::Remark))?;
+    match e.text(Field::ReplyCode).filter(|code| e.head.kind == Kind::Reject && !text.starts_with(code.as_str())) {
+        None => Some(text),
+        Some(code) => Some(match e.text(Field::Status) {
+            Some(status) => format!("{code} {status} {text}"),
+            None => format!("{code} {text}"),
+        }),
+    }
+}
+
+/// The status of an outcome: as logged, or as the reply says, if its class says what the action says (RFC 3886, 3.3.4).
+/// A client's command or message that was refused may be refused for now only; what an MTA gave up is failed for good.
+fn status_of(action: Action, e: &Event, said: Option<&str>) -> String {
+    let result = e.get(Field::Result).unwrap_or_default();
+    let refused =
+        e.head.kind == Kind::Reject || e.get(Field::Command).is_some() || (e.head.kind == Kind::Final && result.ends_with(b"reject"));
+    let logged = e.text(Field::Status).filter(|s| !s.is_empty());
+    let status = logged.or_else(|| said.and_then(enhanced_status)).filter(|s| status_fits(action, s, refused));
+    let code = e.get(Field::ReplyCode).and_then(|c| c.first().copied()).or_else(|| said.and_then(|s| s.bytes().next()));
+    let for_now = refused && (code == Some(b'4') || result.starts_with(b"temp"));
+    status.unwrap_or_else(|| default_status(action, for_now).into())
+}
+
+/// The first `d.d.d` of a reply that stands where a status stands: at the beginning, or behind a reply code.
 fn enhanced_status(text: &str) -> Option<String> {
+    let word_at = |at: usize| text.get(at..)?.split([' ', ')', ';']).next().filter(|w| is_status(w)).map(str::to_string);
+    if let Some(status) = word_at(0) {
+        return Some(status);
+    }
     for (at, _) in text.match_indices(' ') {
         let before = text.get(at.checked_sub(3)?.min(at)..at);
         let code = before.is_some_and(|b| b.len() == 3 && b.bytes().all(|c| c.is_ascii_digit()) && b.starts_with(['2', '4', '5']));
-        let word = text.get(at + 1..)?.split([' ', ')', ';']).next()?;
-        if code && is_status(word) {
-            return Some(word.to_string());
+        if code && let Some(status) = word_at(at + 1) {
+            return Some(status);
         }
     }
     None
@@ -334,27 +402,22 @@ fn is_status(word: &str) -> bool {
         && parts.next().is_none()
 }
 
-/// The class of a status must say what the action says (RFC 3886, 3.3.4).
-fn status_fits(action: Action, status: &str, role: Role) -> bool {
+fn status_fits(action: Action, status: &str, refused: bool) -> bool {
     match action {
-        Action::Delivered | Action::Relayed | Action::Expanded | Action::Transferred => status.starts_with('2'),
+        Action::Delivered | Action::Relayed | Action::Expanded | Action::Transferred | Action::Opaque => status.starts_with('2'),
         Action::Delayed => status.starts_with('4'),
-        // A refusal may be for now only; what an MTA gave up is failed for good.
-        Action::Failed => status.starts_with('5') || (role == Role::Reject && status.starts_with('4')),
-        Action::Opaque => status.starts_with('2'),
+        Action::Failed => status.starts_with('5') || (refused && status.starts_with('4')),
     }
 }
 
-/// See the table of actions in the crate's description. A refusal's reply code tells its class.
-fn default_status(p: &Recipient, r: &Record) -> &'static str {
-    match p.action {
+/// See the table of actions in the crate's description. A refusal may be for now only.
+fn default_status(action: Action, for_now: bool) -> &'static str {
+    match action {
         Action::Delivered | Action::Opaque | Action::Expanded => "2.0.0",
         Action::Relayed | Action::Transferred => "2.4.0",
         Action::Delayed => "4.0.0",
-        Action::Failed => match p.diagnostic.as_deref() {
-            Some(d) if r.role == Role::Reject && d.starts_with('4') => "4.0.0",
-            _ => "5.0.0",
-        },
+        Action::Failed if for_now => "4.0.0",
+        Action::Failed => "5.0.0",
     }
 }
 
@@ -373,6 +436,7 @@ mod tests {
     fn a_status_stands_behind_a_reply_code() {
         assert_eq!(enhanced_status("host x said: 450 4.3.0 temporary").as_deref(), Some("4.3.0"));
         assert_eq!(enhanced_status("to 1.2.3 or 4.5.6"), None);
+        assert_eq!(enhanced_status("5.7.1 header rejected").as_deref(), Some("5.7.1"));
         assert_eq!(enhanced_status("550 nope"), None);
         assert_eq!(enhanced_status("x"), None);
     }

@@ -146,9 +146,9 @@ named_enum! {
         Protocol = 21, "protocol";
         /// Seconds or Postfix's `a/b/c/d`.
         Delay = 22, "delay";
-        /// The result word of the log, before mapping.
+        /// The result word of the log, before mapping. `waiting` (passed over, no attempt) and `expired` (given up, no attempt) have a meaning of their own.
         Result = 23, "result";
-        /// What the operator is told beyond the action: `discarded`, `quarantined`, `redirected`, `folder:NAME`.
+        /// What the operator is told beyond the action: `discarded`, `quarantined`, `deleted` (by the operator), `redirected`, `folder:NAME`.
         Disposition = 24, "disposition";
         /// Relay or transport as written, where it is no host.
         Relay = 25, "relay";

@@ -3,8 +3,10 @@
 //! Postfix's short ids are made of an inode and come back for another message. The boundaries are a
 //! pure function of all events known of a slot, so that it does not matter when a line was read: a
 //! line belongs to the latest arrival not after it, and what lies before every arrival to the first.
+//! Boundaries are found by whole seconds and rank of kind, so that a copy with coarser stamps has the
+//! same ones; within one second an id does not come back (its first digits are the microsecond).
 
-use super::event::{Event, Field, Kind};
+use super::event::{Action, Event, Field, Kind};
 use super::time::SECOND;
 
 /// One message's share of a slot.
@@ -22,23 +24,48 @@ struct Item<'a> {
     bytes: &'a [u8],
 }
 
-/// Takes encoded events (any order, doubles allowed) apart into incarnations, oldest first.
+impl Item<'_> {
+    fn second(&self) -> i64 {
+        self.event.head.time.div_euclid(SECOND)
+    }
+
+    /// A bounce begins with the line that has its Message-ID.
+    fn is_named(&self) -> bool {
+        self.event.get(Field::MessageId).is_some()
+    }
+
+    /// [`Event::order`], and for what is alike in it the bytes.
+    fn compare(&self, other: &Self) -> std::cmp::Ordering {
+        self.order.cmp(&other.order).then(self.bytes.cmp(other.bytes))
+    }
+}
+
+/// Takes encoded events (any order, doubles allowed) apart into incarnations, oldest first; no two begin in one second.
 /// Doubles are dropped; of two copies the one with the finer stamp stays.
 pub fn split<'a>(encoded: &'a [u8], reused: bool) -> Vec<Incarnation<'a>> {
-    let items = distinct(encoded);
-    let mut out: Vec<Incarnation> = Vec::new();
+    let mut items = distinct(encoded);
+    if reused {
+        items.sort_by_key(|i| (i.second(), i.order.1, !i.is_named(), i.order.0, i.order.2));
+    }
+    let mut out: Vec<(i64, Vec<Item>)> = Vec::new();
     let mut state = State::default();
-    for item in &items {
-        if out.is_empty() || (reused && state.begins(&item.event)) {
-            out.push(Incarnation { began: item.event.head.time.div_euclid(SECOND), events: Vec::new() });
+    for item in items {
+        let second = item.second();
+        let begins = out.last().is_none_or(|(began, _)| reused && second > *began && state.begins(&item.event));
+        if begins {
+            out.push((second, Vec::new()));
             state = State::default();
         }
         state.see(&item.event);
-        if let Some(i) = out.last_mut() {
-            i.events.push(item.bytes);
+        if let Some((_, items)) = out.last_mut() {
+            items.push(item);
         }
     }
-    out
+    let whole = |(began, mut items): (i64, Vec<Item<'a>>)| {
+        items.sort_by(Item::compare);
+        Incarnation { began, events: items.into_iter().map(|i| i.bytes).collect() }
+    };
+    out.into_iter().map(whole).collect()
 }
 
 /// Whether the events of a record are only arrivals that say nothing of a message (its size, how it came): an aborted
@@ -65,7 +92,7 @@ fn distinct(encoded: &[u8]) -> Vec<Item<'_>> {
         }
         same
     });
-    items.sort_by(|a, b| a.order.cmp(&b.order).then(a.bytes.cmp(b.bytes)));
+    items.sort_by(Item::compare);
     items
 }
 
@@ -75,34 +102,33 @@ fn near(a: &Event, b: &Event) -> bool {
 }
 
 #[derive(Default)]
-struct State<'a> {
+struct State {
     entered: bool,
-    message_id: Option<&'a [u8]>,
+    named: bool,
     closed: bool,
+    /// Refused, discarded or deleted as a whole after its Message-ID was known: it left, though no line says so.
+    ended: bool,
 }
 
-impl<'a> State<'a> {
-    /// Whether an event is the first of the next message: an arrival, or, where none is logged (bounces, forwards), the first cleanup line.
-    fn begins(&self, e: &Event<'a>) -> bool {
+impl State {
+    /// Whether an event is the first of the next message: an arrival, or, where none is logged (bounces, forwards), the
+    /// first cleanup line after the end of the one before. A second Message-ID header of one message is no new message.
+    fn begins(&self, e: &Event) -> bool {
         match e.head.kind {
-            Kind::Arrival => self.entered || self.message_id.is_some() || self.closed,
-            Kind::Queued => match e.get(Field::MessageId) {
-                Some(id) => self.closed || self.message_id.is_some_and(|known| known != id),
-                None => false,
-            },
+            Kind::Arrival => self.entered || self.named || self.closed,
+            Kind::Queued => (self.closed || self.ended) && e.get(Field::MessageId).is_some(),
             _ => false,
         }
     }
 
-    fn see(&mut self, e: &Event<'a>) {
+    fn see(&mut self, e: &Event) {
         match e.head.kind {
             Kind::Arrival => self.entered = true,
             Kind::Closed => self.closed = true,
+            Kind::Final => self.ended |= self.named && matches!(e.head.action, Some(Action::Failed | Action::Opaque)),
             _ => {}
         }
-        if let Some(id) = e.get(Field::MessageId) {
-            self.message_id = Some(id);
-        }
+        self.named |= e.get(Field::MessageId).is_some();
     }
 }
 
@@ -135,6 +161,31 @@ mod tests {
     }
 
     #[test]
+    fn a_second_message_id_of_one_message_begins_no_other() {
+        for second in [100, 101] {
+            let mut e = vec![];
+            put(&mut e, 100, Kind::Arrival, Precision::Second, "");
+            put(&mut e, 100, Kind::Queued, Precision::Second, "one@x");
+            put(&mut e, second, Kind::Queued, Precision::Second, "two@x");
+            put(&mut e, 102, Kind::Closed, Precision::Second, "");
+            assert_eq!(split(&e, true).len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_message_of_less_than_a_second_is_one_whatever_copy_its_lines_come_from() {
+        let lines = [(Kind::Arrival, ""), (Kind::Queued, "one@x"), (Kind::Attempt, ""), (Kind::Closed, "")];
+        for coarse in 0..1u8 << lines.len() {
+            let mut e = vec![];
+            for (n, (kind, id)) in lines.iter().enumerate() {
+                let precision = if coarse & (1 << n) == 0 { Precision::Micro } else { Precision::Second };
+                put(&mut e, 100, *kind, precision, id);
+            }
+            assert_eq!(split(&e, true).len(), 1, "{coarse:b}");
+        }
+    }
+
+    #[test]
     fn of_two_copies_the_finer_stamp_stays() {
         let mut e = vec![];
         put(&mut e, 100, Kind::Closed, Precision::Second, "");
@@ -142,5 +193,34 @@ mod tests {
         let all = split(&e, false);
         assert_eq!(all[0].events.len(), 1);
         assert_eq!(Event::decode(all[0].events[0]).unwrap().0.head.precision, Precision::Micro);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_two_begin_in_one_second_and_order_does_not_matter(
+            drawn in proptest::collection::vec((0..6i64, proptest::prelude::any::<bool>(), 0..4usize, 0..3usize), 0..30), turn in 0..30usize,
+        ) {
+            let kinds = [Kind::Arrival, Kind::Queued, Kind::Attempt, Kind::Closed];
+            let encoded = |drawn: &[(i64, bool, usize, usize)]| {
+                let mut e = vec![];
+                for (second, fine, kind, id) in drawn {
+                    let precision = if *fine { Precision::Micro } else { Precision::Second };
+                    put(&mut e, *second, kinds[*kind], precision, ["", "one@x", "two@x"][*id]);
+                }
+                e
+            };
+            let all = encoded(&drawn);
+            let parts = split(&all, true);
+            proptest::prop_assert!(parts.windows(2).all(|w| w[0].began < w[1].began));
+            let mut turned = drawn.clone();
+            turned.rotate_left(turn.min(drawn.len()));
+            turned.reverse();
+            let doubled = [encoded(&turned), all.clone()].concat();
+            proptest::prop_assert_eq!(&split(&doubled, true), &parts);
+            // A copy with coarse stamps has the same boundaries.
+            let coarse: Vec<_> = drawn.iter().map(|d| (d.0, false, d.2, d.3)).collect();
+            let began = |parts: &[Incarnation]| parts.iter().map(|p| p.began).collect::<Vec<_>>();
+            proptest::prop_assert_eq!(began(&split(&encoded(&coarse), true)), began(&parts));
+        }
     }
 }

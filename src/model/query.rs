@@ -87,7 +87,7 @@ pub struct Query {
     pub size: Option<(u64, u64)>,
     /// Only hops, rejects or witnesses; `None` is hops and rejects.
     pub role: Option<Role>,
-    /// Still queued only (not closed).
+    /// Still queued only ([`Record::is_queued`]).
     pub open: bool,
     /// Words that the diagnostics, remarks or subject must hold, in lower case.
     pub words: Vec<String>,
@@ -120,7 +120,7 @@ impl Query {
             && self.since.is_none_or(|t| r.arrival_date.micros >= t)
             && self.until.is_none_or(|t| r.arrival_date.micros < t)
             && self.size.is_none_or(|(a, b)| r.size.is_some_and(|s| s >= a && s <= b))
-            && (!self.open || !r.closed)
+            && (!self.open || r.is_queued())
             && self.recipient_matches(r)
             && self.words_match(r)
     }

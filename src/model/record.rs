@@ -222,6 +222,19 @@ pub struct Record {
     pub events: Vec<EventLine>,
 }
 
+impl Record {
+    /// Whether the message lies in the queue as far as the log shows: something was logged of it that an MTA only logs of
+    /// what it took (its size or number of recipients, an attempt, a decision, a notification), and nothing says that it left.
+    ///
+    /// A message that was cut off in DATA or refused at its end has a client and a Message-ID and no more; so has, for a
+    /// moment, one whose next lines are not there yet. It is not [`Record::closed`], but neither is it known to be queued.
+    pub fn is_queued(&self) -> bool {
+        let attempted = |p: &Recipient| p.action != Action::Failed || p.remote_mta.is_some() || p.relay.is_some();
+        let taken = self.size.is_some() || self.recipient_count.is_some() || self.remark.is_some() || !self.notices.is_empty();
+        !self.closed && (taken || self.recipients.iter().any(attempted))
+    }
+}
+
 /// An event as `--lines` shows it.
 #[derive(Debug, Clone)]
 pub struct EventLine {

@@ -36,7 +36,7 @@ pub(super) mod prefix {
     pub const STATUS: &str = "s:";
     pub const RELAY: &str = "r:";
     pub const MTA: &str = "m:";
-    /// Whole terms, not prefixes: not closed; hop; reject; witness.
+    /// Whole terms, not prefixes: still queued; hop; reject; witness.
     pub const OPEN: &str = "o";
     pub const HOP: &str = "H";
     pub const REJECT: &str = "R";
@@ -151,7 +151,7 @@ fn terms(r: &Record) -> Vec<String> {
     use prefix::*;
     let mut t = Terms(Vec::with_capacity(24));
     t.0.push(role_term(r.role).into());
-    if !r.closed {
+    if r.is_queued() {
         t.0.push(OPEN.into());
     }
     if let Some(from) = &r.envelope_from {

@@ -138,3 +138,93 @@ fn a_rotated_series_counts_equal_lines_over_its_border() {
     index.fill(&[newer, older], "h");
     assert_eq!(index.records().iter().map(|r| r.events().count()).sum::<usize>(), 2);
 }
+
+/// Short ids that return, of messages that live less than a second, one with two Message-ID headers; bounces have no arrival.
+/// `(second, micros, text)`.
+fn short_lives() -> Vec<(u32, u32, String)> {
+    let mut lines = Vec::new();
+    for life in 0..6u32 {
+        let (at, id) = (life * 50, format!("9A4D6A0683{}", life % 2));
+        let mut put = |micros: u32, text: String| lines.push((at + micros / 1_000_000, micros % 1_000_000, text));
+        if life % 3 != 2 {
+            put(200_000, format!("smtpd[1]: {id}: client=c.example[192.0.2.1]"));
+        }
+        put(210_000, format!("cleanup[2]: {id}: message-id=<{life}@c.example>"));
+        if life % 3 == 0 {
+            put(220_000, format!("cleanup[2]: {id}: message-id=<second-{life}@c.example>"));
+        }
+        put(300_000, format!("qmgr[3]: {id}: from=<s{life}@c.example>, size=420, nrcpt=1 (queue active)"));
+        let over = if life % 2 == 0 { 0 } else { 900_000 };
+        put(
+            500_000 + over,
+            format!(
+                "local[4]: {id}: to=<r@o.example>, relay=local, delay=1, delays=0/0/0/1, dsn=2.0.0, status=sent (delivered to maildir)"
+            ),
+        );
+        put(500_001 + over, format!("qmgr[3]: {id}: removed"));
+    }
+    lines
+}
+
+fn rendered(line: &(u32, u32, String), fine: bool) -> String {
+    let (second, micros, text) = line;
+    let (minute, second) = (second / 60, second % 60);
+    match fine {
+        true => format!("2026-03-02T08:{minute:02}:{second:02}.{micros:06}+00:00 mx1 postfix/{text}"),
+        false => format!("Mar  2 08:{minute:02}:{second:02} mx1 postfix/{text}"),
+    }
+}
+
+#[test]
+fn short_ids_of_short_lives_are_the_same_messages_in_every_copy() {
+    let lives = short_lives();
+    let words = |index: &Index| -> Vec<(String, Vec<String>)> {
+        let word = |e: msgtrk::model::event::Event| {
+            let line = String::from_utf8_lossy(e.line()).into_owned();
+            line.split_once(" mx1 ").unwrap().1.to_string()
+        };
+        let each = |r: StoredRecord| {
+            let mut all: Vec<String> = r.events().map(word).collect();
+            all.sort();
+            (r.key.clone(), all)
+        };
+        index.records().into_iter().map(each).collect()
+    };
+    let coarse: Vec<String> = lives.iter().map(|l| rendered(l, false)).collect();
+    let index = Index::new();
+    index.fill(&[write(index.dir.path(), "all.log", &coarse.iter().map(String::as_str).collect::<Vec<_>>())], "h");
+    let want = words(&index);
+    assert_eq!(want.len(), 6, "{want:?}");
+    let config = Config { cases: 8, max_shrink_iters: 8, failure_persistence: None, ..Config::default() };
+    // For each line: whether the coarse copy has it, whether the fine one has, which file it stands in, in which order the files come.
+    let strategy = (prop::collection::vec((0..3u8, 0..3usize), lives.len()), any::<u8>(), any::<bool>());
+    TestRunner::new(config)
+        .run(&strategy, |(copies, order, restart)| {
+            let index = Index::new();
+            let mut files: Vec<Vec<String>> = vec![vec![]; 6];
+            for (line, (copy, place)) in lives.iter().zip(&copies) {
+                if *copy != 1 {
+                    files[*place].push(rendered(line, false));
+                }
+                if *copy != 0 {
+                    files[3 + *place].push(rendered(line, true));
+                }
+            }
+            let name = |n: usize| ["a", "b", "c", "d", "e", "f"][(n + usize::from(order)) % 6];
+            let mut paths = Vec::new();
+            for n in (0..6).map(|n| (n * 5 + usize::from(order)) % 6) {
+                if files[n].is_empty() {
+                    continue;
+                }
+                let lines: Vec<&str> = files[n].iter().map(String::as_str).collect();
+                paths.push(write(index.dir.path(), &format!("{}.log", name(n).repeat(n + 1)), &lines));
+                if restart {
+                    index.fill_with(&paths, "h", 1);
+                }
+            }
+            index.fill(&paths, "h");
+            prop_assert_eq!(words(&index), want.clone());
+            Ok(())
+        })
+        .unwrap();
+}

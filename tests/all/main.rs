@@ -1,6 +1,7 @@
 //! All integration tests, in one binary.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod cases;
 mod fold;
 mod hostile;
 mod inputs;

@@ -1,7 +1,7 @@
 //! How it ended: every recipient of a root followed over every hand-over to the last record that knows it.
 
 use super::Ending;
-use super::evidence::folded;
+use super::evidence::{folded, requeued};
 use super::index::said_of;
 use super::pool::Pool;
 use crate::model::event::Action;
@@ -20,28 +20,28 @@ impl Pool {
         r
     }
 
-    /// How it ended for each recipient of a root, following every hand-over.
+    /// How it ended for each recipient of a root, following every hand-over. A message that was requeued under a new id
+    /// may have recipients that the old id's log never named: those of the new one that the old one does not know.
     pub(super) fn endings(&self, root: usize, out: &mut Vec<Ending>) {
-        let Some(r) = self.hops.get(root) else { return };
-        let Some(names) = self.names.get(root) else { return };
         let mut seen: FxHashSet<String> = FxHashSet::default();
-        for p in &r.recipients {
-            if !seen.insert(folded(&p.original_recipient)) {
-                continue;
+        let mut todo = vec![vec![root]];
+        while let Some(way) = todo.pop() {
+            let Some((&at, before)) = way.split_last() else { continue };
+            let (Some(r), Some(names)) = (self.hops.get(at), self.names.get(at)) else { continue };
+            for p in &r.recipients {
+                if seen.insert(folded(&p.original_recipient)) {
+                    let mut leaves: Vec<Ending> = Vec::new();
+                    for &n in names.original(&p.original_recipient) {
+                        self.follow(at, n, &mut before.to_vec(), &mut leaves);
+                    }
+                    take_leaves(p, leaves, out);
+                }
             }
-            let mut leaves: Vec<Ending> = Vec::new();
-            for &n in names.original(&p.original_recipient) {
-                self.follow(root, n, &mut vec![], &mut leaves);
-            }
-            leaves = distinct(leaves);
-            for leaf in &mut leaves {
-                leaf.original_recipient = p.original_recipient.clone();
-            }
-            if leaves.len() > 1 {
-                out.push(expanded(p, &leaves));
-                leaves.iter_mut().for_each(|l| l.member = true);
-            }
-            out.append(&mut leaves);
+            seen.extend(r.recipients.iter().map(|p| folded(&p.final_recipient)));
+            let again = |c: &usize| !way.contains(c) && self.hops.get(*c).is_some_and(|c| requeued(r, c));
+            let mut children: Vec<usize> = self.edges.iter().filter(|e| e.0 == at).map(|e| e.1).filter(again).collect();
+            children.sort_unstable();
+            todo.extend(children.into_iter().map(|c| [way.as_slice(), &[c]].concat()));
         }
     }
 
@@ -55,8 +55,9 @@ impl Pool {
         let (p, redirected) = self.refined(r, p);
         let child = match (p.action, redirected) {
             (Action::Relayed, true) => self.redirect_of(at, &p),
-            // A content filter spoken to by LMTP took the mail, too, and gave it back under the id it named.
-            (Action::Relayed | Action::Delivered, false) => self.next.get(&(at, n)).copied(),
+            // A content filter spoken to by LMTP delivered the mail and gave it back under the id it named; what was
+            // requeued went on though it was not handed over.
+            (Action::Relayed | Action::Delivered | Action::Delayed, false) => self.next.get(&(at, n)).copied(),
             _ => None,
         };
         let before = out.len();
@@ -158,6 +159,19 @@ impl Pool {
         }
         (p, false)
     }
+}
+
+/// What became of one recipient of a root: several ways are an expansion and its members.
+fn take_leaves(p: &Recipient, leaves: Vec<Ending>, out: &mut Vec<Ending>) {
+    let mut leaves = distinct(leaves);
+    for leaf in &mut leaves {
+        leaf.original_recipient = p.original_recipient.clone();
+    }
+    if leaves.len() > 1 {
+        out.push(expanded(p, &leaves));
+        leaves.iter_mut().for_each(|l| l.member = true);
+    }
+    out.append(&mut leaves);
 }
 
 fn expanded(p: &Recipient, leaves: &[Ending]) -> Ending {

@@ -1,5 +1,6 @@
 //! What speaks for two records being of one message, and for two names being one.
 
+use super::PROOF_WINDOW;
 use crate::model::event::Action;
 use crate::model::record::{Recipient, Record};
 
@@ -19,9 +20,23 @@ pub fn folded(a: &str) -> String {
     }
 }
 
-/// Whether `c` names the id that `r` has on the same host: re-injection by a content filter.
+/// Whether `c` names the id that `r` has on the same host (re-injection by a content filter, requeueing) and came while
+/// `r` was there or soon after: short ids come back.
 pub(super) fn handed_back(r: &Record, c: &Record) -> bool {
-    c.orig_queue_id.is_some() && c.orig_queue_id == r.queue_id && same_host(&c.reporting_mta, &r.reporting_mta)
+    c.orig_queue_id.is_some()
+        && c.orig_queue_id == r.queue_id
+        && same_host(&c.reporting_mta, &r.reporting_mta)
+        && apart_from(r, c.arrival_date.micros) <= PROOF_WINDOW
+}
+
+/// Whether `c` is `r` under a new id (`postsuper -r`): no client brought it.
+pub(super) fn requeued(r: &Record, c: &Record) -> bool {
+    handed_back(r, c) && c.client.name.is_none() && c.client.ip.is_none()
+}
+
+/// Microseconds between a moment and the time in which `r` was seen; 0 within it.
+pub(super) fn apart_from(r: &Record, at: i64) -> i64 {
+    (r.arrival_date.micros - at).max(at - r.last_event_date.micros).max(0)
 }
 
 /// Whether `p` of `r` was handed to `c`: the id is `c`'s and the host spoken to is `c`'s host.
@@ -67,16 +82,15 @@ pub(super) fn client_is_relay(c: &Record, p: &Recipient) -> bool {
 
 /// Host names compare without case; a short name matches the FQDN it begins.
 pub fn same_host(a: &str, b: &str) -> bool {
-    let (a, b) = (a.trim_end_matches('.').to_lowercase(), b.trim_end_matches('.').to_lowercase());
-    if a == b {
+    let (a, b) = (a.trim_end_matches('.'), b.trim_end_matches('.'));
+    if a.eq_ignore_ascii_case(b) {
         return !a.is_empty();
     }
+    let (short, long) = if a.len() < b.len() { (a, b) } else { (b, a) };
     let is_ip = |s: &str| s.parse::<std::net::IpAddr>().is_ok();
-    if is_ip(&a) || is_ip(&b) {
-        return false;
-    }
-    let short_of = |s: &str, l: &str| !s.is_empty() && !s.contains('.') && l.strip_prefix(s).is_some_and(|rest| rest.starts_with('.'));
-    short_of(&a, &b) || short_of(&b, &a)
+    let begins = || long.get(..short.len()).is_some_and(|l| l.eq_ignore_ascii_case(short));
+    let whole_label = || long.as_bytes().get(short.len()) == Some(&b'.');
+    !short.is_empty() && !short.contains('.') && whole_label() && begins() && !is_ip(long)
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! Look-ups within a pool of records, so that a message to tens of thousands of recipients is joined in one pass.
 
 use super::evidence::{folded, handed_back, hands_over, names_host, same_host};
-use super::{MAX_RECORDS, PROOF_WINDOW};
+use super::{LIKENESS_WINDOW, MAX_RECORDS, PROOF_WINDOW};
 use crate::model::event::Action;
 use crate::model::record::{Recipient, Record};
+use crate::model::time::SECOND;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Which hops have, handed on, or came from which ids. Numbers are places in the pool's list of hops.
@@ -90,6 +91,11 @@ impl Names {
         self.last.get(&folded(address)).map_or(&[], Vec::as_slice)
     }
 
+    /// Every address, folded; one may come twice.
+    pub(super) fn all(&self) -> impl Iterator<Item = &str> {
+        self.original.keys().chain(self.last.keys()).map(String::as_str)
+    }
+
     /// Whether any recipient has this address, before or after aliases.
     pub(super) fn has(&self, address: &str) -> bool {
         !self.original(address).is_empty() || !self.last(address).is_empty()
@@ -107,7 +113,8 @@ pub(super) struct Witnesses {
     list: Vec<Record>,
     session: FxHashMap<String, Vec<usize>>,
     filter: FxHashMap<String, Vec<usize>>,
-    mail: FxHashMap<String, Vec<usize>>,
+    /// By Message-ID and address.
+    mail: FxHashMap<(String, String), Vec<usize>>,
 }
 
 impl Witnesses {
@@ -117,14 +124,18 @@ impl Witnesses {
         list.truncate(MAX_RECORDS);
         let mut all = Witnesses::default();
         for (i, w) in list.iter().enumerate() {
-            let mut put = |map: fn(&mut Witnesses) -> &mut FxHashMap<String, Vec<usize>>, id: &Option<String>| {
-                if let Some(id) = id {
-                    map(&mut all).entry(id.clone()).or_default().push(i);
+            if let Some(id) = &w.queue_id {
+                all.session.entry(id.clone()).or_default().push(i);
+            }
+            if let Some(id) = &w.orig_queue_id {
+                all.filter.entry(id.clone()).or_default().push(i);
+            }
+            for (id, p) in w.message_id.iter().flat_map(|id| w.recipients.iter().map(move |p| (id, p))) {
+                let places = all.mail.entry((id.clone(), folded(&p.final_recipient))).or_default();
+                if places.last() != Some(&i) {
+                    places.push(i);
                 }
-            };
-            put(|a| &mut a.session, &w.queue_id);
-            put(|a| &mut a.filter, &w.orig_queue_id);
-            put(|a| &mut a.mail, &w.message_id);
+            }
         }
         all.list = list;
         all
@@ -140,28 +151,59 @@ impl Witnesses {
     pub(super) fn of_recipient(&self, r: &Record, p: &Recipient) -> Vec<usize> {
         let get =
             |map: &FxHashMap<String, Vec<usize>>, id: &Option<String>| id.as_ref().and_then(|id| map.get(id)).cloned().unwrap_or_default();
-        let session = get(&self.session, &p.remote_queue_id);
-        let filter = get(&self.filter, &r.queue_id);
+        let mut out = get(&self.filter, &r.queue_id);
+        // A session's id is its recipient's own; the mailbox behind an address may have another name (sub-addressing).
+        let named = |i: &usize| self.list.get(*i).is_some_and(|w| said_of(w, p).is_some());
+        out.extend(get(&self.session, &p.remote_queue_id).into_iter().filter(named));
         let behind_pipe = p.remote_queue_id.is_none() && p.action == Action::Delivered;
-        let mail = if behind_pipe { get(&self.mail, &r.message_id) } else { vec![] };
-        let mut out: Vec<usize> = filter.into_iter().filter(|i| self.near(*i, r, p)).collect();
-        for (by_session, i) in session.into_iter().map(|i| (true, i)).chain(mail.into_iter().map(|i| (false, i))) {
-            let Some(w) = self.list.get(i) else { continue };
-            // A session's id is its recipient's own; the mailbox behind an address may have another name (sub-addressing).
-            let named = said_of(w, p).is_some() && (by_session || said_by_name(w, p).is_some());
-            if named && self.near(i, r, p) && !out.contains(&i) {
-                out.push(i);
-            }
+        if let Some(id) = r.message_id.as_ref().filter(|_| behind_pipe) {
+            out.extend(self.nearest_by_mail(id, r, p));
         }
         out.sort_unstable();
+        out.dedup();
+        out.retain(|i| self.near(*i, r, p));
+        out
+    }
+
+    /// Witnesses of a Message-ID and one of the recipient's names: one mail can come twice, so only those nearest to the
+    /// attempt in time, and what was said within a second of them.
+    fn nearest_by_mail<'a>(&'a self, id: &str, r: &'a Record, p: &'a Recipient) -> impl Iterator<Item = usize> + 'a {
+        let when = p.last_attempt_date.unwrap_or(r.last_event_date).micros;
+        let names = [folded(&p.final_recipient), folded(&p.original_recipient)];
+        let all: Vec<usize> = names.into_iter().filter_map(|name| self.mail.get(&(id.to_string(), name))).flatten().copied().collect();
+        let apart = move |i: &usize| self.list.get(*i).map_or(i64::MAX, |w| (w.arrival_date.micros - when).abs());
+        let nearest = all.iter().copied().filter(|i| self.near(*i, r, p)).map(|i| apart(&i)).min().unwrap_or(0);
+        all.into_iter().filter(move |i| apart(i) <= nearest + SECOND)
+    }
+
+    /// [`Witnesses::of_recipient`], and those that tell of an attempt that came to nothing: its reply names no session, so
+    /// that only Message-ID, address, host and time speak for it.
+    pub(super) fn about(&self, r: &Record, p: &Recipient) -> Vec<usize> {
+        let mut out = self.of_recipient(r, p);
+        let Some(id) = r.message_id.as_ref().filter(|_| p.attempts > 0 && p.action != Action::Relayed) else { return out };
+        for name in [folded(&p.final_recipient), folded(&p.original_recipient)] {
+            let vain = |i: &&usize| {
+                let Some(w) = self.list.get(**i) else { return false };
+                let soon = w.arrival_date.micros >= r.arrival_date.micros - LIKENESS_WINDOW
+                    && w.arrival_date.micros <= r.last_event_date.micros + LIKENESS_WINDOW;
+                let failed = said_by_name(w, p).is_some_and(|x| matches!(x.action, Action::Failed | Action::Delayed));
+                soon && failed && same_host(&w.reporting_mta, &r.reporting_mta)
+            };
+            out.extend(self.mail.get(&(id.clone(), name)).into_iter().flatten().filter(vain));
+        }
+        out.sort_unstable();
+        out.dedup();
         out
     }
 
     fn near(&self, i: usize, r: &Record, p: &Recipient) -> bool {
         let Some(w) = self.list.get(i) else { return false };
         let when = p.last_attempt_date.unwrap_or(r.last_event_date).micros;
-        let host = same_host(&w.reporting_mta, &r.reporting_mta) || names_host(p, &w.reporting_mta);
-        host && (w.arrival_date.micros - when).abs() <= PROOF_WINDOW
+        // The id of a delivery session and the Message-ID together need no host: it may be known here by its address only.
+        let session = w.queue_id.is_some() && w.queue_id == p.remote_queue_id;
+        let same_mail = session && w.message_id.is_some() && w.message_id == r.message_id;
+        let host = || same_mail || same_host(&w.reporting_mta, &r.reporting_mta) || names_host(p, &w.reporting_mta);
+        (w.arrival_date.micros - when).abs() <= PROOF_WINDOW && host()
     }
 }
 

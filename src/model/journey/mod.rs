@@ -9,6 +9,7 @@
 mod ending;
 mod evidence;
 mod index;
+mod likeness;
 mod pool;
 
 pub use evidence::{folded, same_address, same_host};

@@ -1,10 +1,10 @@
 //! The records that may belong together, and the edges between them.
 
-use super::evidence::{client_is, client_is_relay, hands_over, names_host, same_host};
+use super::evidence::{apart_from, handed_back, hands_over, requeued};
 use super::index::{Ids, Names, Witnesses};
-use super::{By, Edge, Journey, LIKENESS_WINDOW, Lookup, MAX_LOOKUPS, MAX_RECORDS, PROOF_WINDOW};
+use super::{By, Edge, Journey, Lookup, MAX_LOOKUPS, MAX_RECORDS, PROOF_WINDOW};
 use crate::model::event::Action;
-use crate::model::record::{Recipient, Record, Role};
+use crate::model::record::{Record, Role};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 /// A hand-over, by places in the list of hops.
@@ -85,7 +85,7 @@ impl Pool {
     }
 
     fn joined_witnesses<'a>(&self, hops: impl Iterator<Item = &'a Record>) -> FxHashSet<usize> {
-        hops.flat_map(|r| r.recipients.iter().flat_map(move |p| self.witnesses.of_recipient(r, p))).collect()
+        hops.flat_map(|r| r.recipients.iter().flat_map(move |p| self.witnesses.about(r, p))).collect()
     }
 
     /// Finds the hand-overs.
@@ -111,14 +111,16 @@ impl Pool {
         }
     }
 
-    /// The receiver names the id it had before (re-injection by a content filter).
+    /// The receiver names the id it had before (re-injection by a content filter, requeueing).
     fn join_by_earlier_id(&mut self) {
         for to in 0..self.hops.len() {
             let Some(c) = self.hops.get(to) else { continue };
             let Some(orig) = &c.orig_queue_id else { continue };
-            let apart = |from: usize| self.hops.get(from).map_or(i64::MAX, |r| (c.arrival_date.micros - r.arrival_date.micros).abs());
-            let gave = |from: &usize| *from != to && self.hops.get(*from).is_some_and(|r| same_host(&r.reporting_mta, &c.reporting_mta));
-            if let Some(from) = self.ids.own(orig).iter().copied().filter(gave).min_by_key(|from| apart(*from)) {
+            let at = c.arrival_date.micros;
+            let gave = |from: usize| self.hops.get(from).filter(|r| from != to && handed_back(r, c)).map(|r| (from, r));
+            let apart = |r: &Record| (apart_from(r, at), (at - r.arrival_date.micros).abs());
+            let nearest = self.ids.own(orig).iter().filter_map(|from| gave(*from)).min_by_key(|(from, r)| (apart(r), *from));
+            if let Some((from, _)) = nearest {
                 self.edges.insert((from, to, By::QueueId));
                 self.fill_next(from, to);
             }
@@ -126,64 +128,15 @@ impl Pool {
     }
 
     /// Recipients of `from` without a known child, whom `to` has too, went there.
-    fn fill_next(&mut self, from: usize, to: usize) {
-        let (Some(r), Some(names)) = (self.hops.get(from), self.names.get(to)) else { return };
+    pub(super) fn fill_next(&mut self, from: usize, to: usize) {
+        let (Some(r), Some(names), Some(c)) = (self.hops.get(from), self.names.get(to), self.hops.get(to)) else { return };
+        let requeued = requeued(r, c);
         for (n, p) in r.recipients.iter().enumerate() {
-            if p.action == Action::Relayed && !self.next.contains_key(&(from, n)) && names.has_recipient(p) {
+            let went = p.action == Action::Relayed || (requeued && p.action == Action::Delayed);
+            if went && !self.next.contains_key(&(from, n)) && names.has_recipient(p) {
                 self.next.insert((from, n), to);
             }
         }
-    }
-
-    fn join_by_message_id(&mut self) {
-        for to in 0..self.hops.len() {
-            if self.edges.iter().any(|e| e.1 == to) {
-                continue;
-            }
-            let Some(c) = self.hops.get(to) else { continue };
-            let fits = |(from, p): &(usize, &Record)| *from != to && self.likely(*from, p, to, c) && !self.reaches(to, *from);
-            let apart = |p: &Record| (c.arrival_date.micros - p.last_event_date.micros).abs();
-            if let Some((from, _)) = self.hops.iter().enumerate().filter(fits).min_by_key(|(_, p)| apart(p)) {
-                self.edges.insert((from, to, By::MessageId));
-                self.fill_next(from, to);
-            }
-        }
-    }
-
-    /// Whether there is a way of edges from `a` to `b`: an edge back would make a loop.
-    fn reaches(&self, a: usize, b: usize) -> bool {
-        let (mut seen, mut todo) = (FxHashSet::default(), vec![a]);
-        while let Some(n) = todo.pop() {
-            if n == b {
-                return true;
-            }
-            if seen.insert(n) {
-                todo.extend(self.edges.iter().filter(|e| e.0 == n).map(|e| e.1));
-            }
-        }
-        false
-    }
-
-    /// Whether the hop at `to` looks like the next one of `p`'s mail: same Message-ID, a recipient in common, the right host, soon after.
-    fn likely(&self, from: usize, p: &Record, to: usize, c: &Record) -> bool {
-        let Some(names) = self.names.get(to).filter(|_| p.message_id.is_some() && p.message_id == c.message_id) else { return false };
-        let redirected = |w: &Record, x: &Recipient| {
-            let near = (w.last_event_date.micros - c.arrival_date.micros).abs() <= LIKENESS_WINDOW;
-            near && same_host(&w.reporting_mta, &c.reporting_mta) && x.redirected_to.as_deref().is_some_and(|to| names.has(to))
-        };
-        let told = |x| {
-            let said = self.witnesses.of_recipient(p, x).into_iter().filter_map(|i| self.witnesses.list().get(i));
-            said.into_iter().any(|w| w.recipients.iter().any(|y| redirected(w, y)))
-        };
-        let by_hand = |(n, x): (usize, &Recipient)| {
-            let when = x.last_attempt_date.unwrap_or(p.last_event_date).micros;
-            x.action == Action::Relayed
-                && (c.arrival_date.micros - when).abs() <= LIKENESS_WINDOW
-                && !self.next.contains_key(&(from, n))
-                && names.has_recipient(x)
-                && (names_host(x, &c.reporting_mta) || client_is(c, &p.reporting_mta) || client_is_relay(c, x))
-        };
-        p.recipients.iter().enumerate().any(by_hand) || p.recipients.iter().any(|x| redirected(p, x) || told(x))
     }
 
     /// The journeys that hold one of the seeds.
