@@ -275,7 +275,7 @@ fn update(r: &mut Recipient, e: &Event) {
     if e.head.kind == Kind::Attempt && ended(r.action) && r.attempts > 0 && e.head.action == Some(Action::Delayed) {
         return;
     }
-    if e.head.kind == Kind::Attempt || e.head.kind == Kind::Witness {
+    if matches!(e.head.kind, Kind::Attempt | Kind::Witness | Kind::Reject) {
         r.attempts += 1;
         r.last_attempt_date = Some(stamp(e));
     }
