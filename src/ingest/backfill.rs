@@ -61,6 +61,8 @@ pub struct Summary {
     pub files: u64,
     /// Files with nothing new in them.
     pub unchanged: u64,
+    /// Files of a folder in which no line bears a stamp: no logs.
+    pub no_logs: u64,
     /// Bytes of log read, decompressed.
     pub bytes: u64,
     /// What became of the lines.
@@ -75,7 +77,7 @@ pub struct Summary {
     pub records: u64,
     /// Commits.
     pub commits: u64,
-    /// Files with lines, none of which spoke of a message.
+    /// Files named on the command line with lines, none of which spoke of a message.
     pub barren: Vec<PathBuf>,
     /// Files whose lines name no host.
     pub hostless: Vec<PathBuf>,
@@ -228,7 +230,9 @@ impl Run<'_, '_> {
         let blocks = Blocks::new(opened, BlockOptions::default())?;
         let same_file = recalled.as_ref().is_some_and(|s| (s.dev, s.ino) == (blocks.meta().dev, blocks.meta().ino));
         if !same_file {
+            // A copy of what was read: those lines are counted in the state of the file that they were read from.
             before.id.clear();
+            before.counts = Counts::default();
         }
         self.read(blocks, fold, before, recalled)
     }
@@ -282,9 +286,12 @@ impl Run<'_, '_> {
         self.summary.bytes += blocks.consumed() - start;
         self.summary.oversized += blocks.oversized();
         self.summary.undated += fold.undated;
-        let nothing_new = recalled.is_some_and(|s| s.length == blocks.consumed()) && file.counts.lines == 0;
-        if nothing_new {
+        let named = self.named(blocks.path());
+        let (lines, stampless) = (file.counts.lines, file.counts.no_frame);
+        if recalled.is_some_and(|s| s.length == blocks.consumed()) && lines == 0 {
             self.summary.unchanged += 1;
+        } else if !named && lines > 0 && lines == stampless && recalled.is_none() {
+            self.summary.no_logs += 1;
         } else {
             self.summary.files += 1;
         }
@@ -292,7 +299,7 @@ impl Run<'_, '_> {
         let mut counts = file.counts.clone();
         counts.add(&fold.counts);
         self.summary.counts.add(&counts);
-        if counts.lines > 0 && counts.events == 0 && recalled.is_none() {
+        if named && counts.lines > 0 && counts.events == 0 && recalled.is_none() {
             self.summary.barren.push(blocks.path().to_path_buf());
         }
     }

@@ -297,3 +297,6 @@ fn cut<'b>(spans: &[Span], line: &'b [u8]) -> (Vec<Span>, &'b [u8]) {
     });
     (moved.collect(), line.get(..MAX_LINE).unwrap_or(line))
 }
+
+#[cfg(test)]
+mod tests;

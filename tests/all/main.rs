@@ -4,6 +4,7 @@
 mod fold;
 mod hostile;
 mod inputs;
+mod pieces;
 mod readers;
 mod structure;
 mod support;
