@@ -132,7 +132,8 @@ struct Run<'a, 'p> {
 pub fn backfill(store: &Store, options: &Options, progress: &dyn Progress) -> Result<Summary, StoreError> {
     let committer = Committer::new(store)?;
     let known: Vec<FileState> = store.sources()?.iter().filter_map(|s| serde_json::from_str(s).ok()).collect();
-    let found = discover(&options.paths);
+    let mut found = discover(&options.paths);
+    leave_out(&mut found.series, store.dir());
     let all = || found.series.iter().flat_map(|s| &s.files);
     progress.total(all().filter_map(|f| std::fs::metadata(&f.path).ok()).map(|m| m.len()).sum());
     let mut run = Run {
@@ -161,6 +162,15 @@ pub fn backfill(store: &Store, options: &Options, progress: &dyn Progress) -> Re
     run.summary.records = run.committer.records;
     run.summary.overfull = run.ledger.overfull;
     Ok(run.summary)
+}
+
+/// The index may lie in a folder of logs: its own files are none.
+fn leave_out(series: &mut Vec<Series>, index: &Path) {
+    let Ok(index) = index.canonicalize() else { return };
+    for s in series.iter_mut() {
+        s.files.retain(|f| !f.path.canonicalize().is_ok_and(|p| p.starts_with(&index)));
+    }
+    series.retain(|s| !s.files.is_empty());
 }
 
 impl Run<'_, '_> {
