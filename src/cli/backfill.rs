@@ -76,7 +76,8 @@ fn report(done: &Summary, seconds: f64, assumed_host: Option<&str>) {
     let rate = done.bytes as f64 / seconds.max(0.001);
     let mut out = String::new();
     let mut line = |name: &str, value: String| out.push_str(&format!("{name:<10} {value}\n"));
-    line("files", format!("{} read, {} with nothing new", done.files, done.unchanged));
+    let no_logs = if done.no_logs > 0 { format!(", {} in which no line bears a stamp", done.no_logs) } else { String::new() };
+    line("files", format!("{} read, {} with nothing new{no_logs}", done.files, done.unchanged));
     line("lines", format!("{} ({}, {:.1} s, {}/s)", c.lines, bytes(done.bytes), seconds, bytes(rate as u64)));
     line("events", format!("{} ({} lines say nothing of a message, {} are of other programs)", c.events, c.ignored, c.foreign));
     line("records", format!("{} written", done.records));

@@ -62,6 +62,8 @@ pub struct Summary {
     pub files: u64,
     /// Files with nothing new in them.
     pub unchanged: u64,
+    /// Files of a folder in which no line bears a stamp: no logs.
+    pub no_logs: u64,
     /// Bytes of log read, decompressed.
     pub bytes: u64,
     /// What became of the lines.
@@ -76,7 +78,7 @@ pub struct Summary {
     pub records: u64,
     /// Commits.
     pub commits: u64,
-    /// Files with lines, none of which spoke of a message.
+    /// Files named on the command line with lines, none of which spoke of a message.
     pub barren: Vec<PathBuf>,
     /// Files whose lines name no host.
     pub hostless: Vec<PathBuf>,
@@ -138,7 +140,8 @@ struct Run<'a, 'p> {
 /// Only what concerns the index as a whole; what is wrong with one input is in [`Summary::problems`].
 pub fn backfill(store: &Store, sink: &mut dyn Sink, options: &Options, progress: &dyn Progress) -> Result<Summary, StoreError> {
     let known = known_files(store)?;
-    let found = discover(&options.paths);
+    let mut found = discover(&options.paths);
+    leave_out(&mut found.series, store.dir());
     let all = || found.series.iter().flat_map(|s| &s.files);
     progress.total(all().filter_map(|f| std::fs::metadata(&f.path).ok()).map(|m| m.len()).sum());
     let mut run = Run {
@@ -165,6 +168,15 @@ pub fn backfill(store: &Store, sink: &mut dyn Sink, options: &Options, progress:
     run.summary.incomplete |= run.summary.interrupted;
     run.summary.overfull = run.ledger.overfull;
     Ok(run.summary)
+}
+
+/// The index may lie in a folder of logs: its own files are none.
+fn leave_out(series: &mut Vec<Series>, index: &Path) {
+    let Ok(index) = index.canonicalize() else { return };
+    for s in series.iter_mut() {
+        s.files.retain(|f| !f.path.canonicalize().is_ok_and(|p| p.starts_with(&index)));
+    }
+    series.retain(|s| !s.files.is_empty());
 }
 
 impl Run<'_, '_> {
@@ -234,7 +246,9 @@ impl Run<'_, '_> {
         let blocks = Blocks::new(opened, BlockOptions::default())?;
         let same_file = recalled.as_ref().is_some_and(|s| (s.dev, s.ino) == (blocks.meta().dev, blocks.meta().ino));
         if !same_file {
+            // A copy of what was read: those lines are counted in the state of the file that they were read from.
             before.id.clear();
+            before.counts = Counts::default();
         }
         self.read(blocks, fold, before, recalled)
     }
@@ -288,9 +302,12 @@ impl Run<'_, '_> {
         self.summary.bytes += blocks.consumed() - start;
         self.summary.oversized += blocks.oversized();
         self.summary.undated += fold.undated;
-        let nothing_new = recalled.is_some_and(|s| s.length == blocks.consumed()) && file.counts.lines == 0;
-        if nothing_new {
+        let named = self.named(blocks.path());
+        let (lines, stampless) = (file.counts.lines, file.counts.no_frame);
+        if recalled.is_some_and(|s| s.length == blocks.consumed()) && lines == 0 {
             self.summary.unchanged += 1;
+        } else if !named && lines > 0 && lines == stampless && recalled.is_none() {
+            self.summary.no_logs += 1;
         } else {
             self.summary.files += 1;
         }
@@ -298,7 +315,7 @@ impl Run<'_, '_> {
         let mut counts = file.counts.clone();
         counts.add(&fold.counts);
         self.summary.counts.add(&counts);
-        if counts.lines > 0 && counts.events == 0 && recalled.is_none() {
+        if named && counts.lines > 0 && counts.events == 0 && recalled.is_none() {
             self.summary.barren.push(blocks.path().to_path_buf());
         }
     }

@@ -7,7 +7,6 @@ use crate::ledger::{Entry, Ledger, Origin};
 use crate::model::event::{Field, Head, Kind, MAX_LINE, Span};
 use crate::model::line::{Fragment, RawStamp};
 use crate::model::record::Role;
-use crate::model::time::SECOND;
 use crate::parse::{Matcher, Outcome, Parsers, frame};
 use crate::resolve::StreamState;
 use crate::resolve::clock::{Anchor, Clock, Zone};
@@ -206,8 +205,10 @@ impl Fold {
             Some(id) if e.kind != Kind::Reject => id,
             _ => {
                 let whom = value(Field::ClientIp).or_else(|| value(Field::FinalRecipient)).unwrap_or_default();
-                reject_id = [(at.time.div_euclid(SECOND)).to_string().as_bytes(), b"/", whom].concat();
-                &reject_id
+                let client = String::from_utf8_lossy(whom);
+                // What was refused is told apart by what the line says; equal lines of one second are one record's events.
+                reject_id = format!("{}/{client}/{:012x}", at.written, e.identity >> 16);
+                reject_id.as_bytes()
             }
         };
         let (role, reused) = self.parsers.files.get(e.file as usize).map_or((Role::Hop, None), |f| (f.role, f.reused_ids.as_ref()));
@@ -296,3 +297,6 @@ fn cut<'b>(spans: &[Span], line: &'b [u8]) -> (Vec<Span>, &'b [u8]) {
     });
     (moved.collect(), line.get(..MAX_LINE).unwrap_or(line))
 }
+
+#[cfg(test)]
+mod tests;

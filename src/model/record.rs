@@ -48,7 +48,7 @@ pub struct Slot {
     pub host: String,
     /// Instance of the MTA (`postfix`, `postfix-out`, `exim`).
     pub instance: String,
-    /// Queue id; for a reject its second and client (`1772438400/192.0.2.7`).
+    /// Queue id; for a reject its second as written, its client, and a hash of what was refused (`1772438400/192.0.2.7/5f0c1d2e3a4b`).
     pub queue_id: String,
 }
 

@@ -4,9 +4,11 @@ use super::guard::{Guard, Latch};
 use super::schema::{self, Fields};
 use super::{Result, StoreError, Writer};
 use crate::model::record::{Slot, StoredRecord};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tantivy::directory::MmapDirectory;
+use tantivy::directory::error::OpenReadError;
 use tantivy::schema::IndexRecordOption;
 use tantivy::{
     DocAddress, DocSet, Index, IndexReader, IndexSettings, ReloadPolicy, Searcher, TERMINATED, TantivyDocument, TantivyError, Term,
@@ -28,6 +30,10 @@ pub(super) fn engine_error(dir: &Path, doing: &'static str, e: TantivyError) -> 
     let what = e.to_string();
     match e {
         TantivyError::DataCorruption(_) | TantivyError::IncompatibleIndex(_) => StoreError::Damaged { dir: dir.into(), what },
+        TantivyError::OpenReadError(OpenReadError::IoError { io_error, filepath }) => {
+            let source = io::Error::new(io_error.kind(), io_error.to_string());
+            StoreError::Io { doing, path: dir.join(filepath), source }
+        }
         TantivyError::OpenReadError(_) => StoreError::Damaged { dir: dir.into(), what },
         TantivyError::IoError(source) => {
             let source = source.raw_os_error().map_or_else(|| std::io::Error::new(source.kind(), what), std::io::Error::from_raw_os_error);
@@ -46,13 +52,16 @@ pub(super) struct Opened {
 
 fn guard(dir: &Path) -> Result<Guard> {
     let inner = MmapDirectory::open(dir).map_err(|e| engine_error(dir, "open folder", e.into()))?;
-    Ok(Guard::new(inner))
+    Ok(Guard::new(dir, inner))
 }
 
 /// Opens the index of a folder afresh.
 pub(super) fn open_index(dir: &Path) -> Result<Opened> {
-    if !dir.join("meta.json").is_file() {
-        return Err(StoreError::Absent { dir: dir.into() });
+    let meta = dir.join("meta.json");
+    match std::fs::metadata(&meta) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Err(StoreError::Io { doing: "open", path: meta, source: e }),
+        Ok(m) if m.is_file() => {}
+        _ => return Err(StoreError::Absent { dir: dir.into() }),
     }
     let guard = guard(dir)?;
     let latch = guard.latch.clone();

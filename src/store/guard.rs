@@ -3,7 +3,11 @@
 //! tantivy's threads go on after an error and may publish half a batch later. Behind this wrapper every
 //! write after the first failed one fails too, so nothing can follow it; the error itself is kept, since
 //! tantivy's own often says only that a worker died.
+//!
+//! It also lets those read who may not write there: the engine keeps some files for the owner alone, and while
+//! an index is opened, a lock keeps the writer from removing files, for which it wants to write to the lock's file.
 
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use tantivy::directory::error::{DeleteError, LockError, OpenReadError, OpenWriteError};
 use tantivy::directory::{
-    AntiCallToken, Directory, DirectoryLock, FileHandle, Lock, MmapDirectory, TerminatingWrite, WatchCallback, WatchHandle, WritePtr,
+    AntiCallToken, Directory, DirectoryLock, FileHandle, Lock, META_LOCK, MmapDirectory, TerminatingWrite, WatchCallback, WatchHandle,
+    WritePtr,
 };
 
 /// What all clones of a [`Guard`] share.
@@ -76,14 +81,40 @@ impl Latch {
 /// The index's folder, fail-stop. One instance an opening; clones share the latch.
 #[derive(Debug, Clone)]
 pub(super) struct Guard {
+    dir: PathBuf,
     inner: MmapDirectory,
     pub(super) latch: Arc<Latch>,
 }
 
 impl Guard {
-    pub(super) fn new(inner: MmapDirectory) -> Self {
-        Guard { inner, latch: Arc::default() }
+    pub(super) fn new(dir: &Path, inner: MmapDirectory) -> Self {
+        Guard { dir: dir.into(), inner, latch: Arc::default() }
     }
+
+    /// The lock of an index that is being opened, taken without the right to write. Exclusive, as the engine's own:
+    /// many readers that share it could keep the writer out for ever.
+    fn read_only(&self, lock: &Lock) -> io::Result<DirectoryLock> {
+        let file = File::open(self.dir.join(&lock.filepath))?;
+        file.lock()?;
+        Ok(DirectoryLock::from(Box::new(file)))
+    }
+}
+
+/// Writes a file anew, whole or not at all. Who may read it is the umask's matter (the engine's own way makes it the owner's alone).
+fn replace(path: &Path, data: &[u8]) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(".new");
+    let new = path.with_file_name(hidden);
+    let mut file = File::create(&new)?;
+    file.write_all(data)?;
+    file.sync_data()?;
+    std::fs::rename(&new, path)
+}
+
+fn may_only_read(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 struct Output {
@@ -154,7 +185,7 @@ impl Directory for Guard {
     }
 
     fn atomic_write(&self, path: &Path, data: &[u8]) -> io::Result<()> {
-        self.latch.write(path, || self.inner.atomic_write(path, data))
+        self.latch.write(path, || replace(&self.dir.join(path), data))
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -162,7 +193,12 @@ impl Directory for Guard {
     }
 
     fn acquire_lock(&self, lock: &Lock) -> Result<DirectoryLock, LockError> {
-        self.inner.acquire_lock(lock)
+        match self.inner.acquire_lock(lock) {
+            Err(LockError::IoError(e)) if lock.filepath == META_LOCK.filepath && may_only_read(&e) => {
+                self.read_only(lock).map_err(LockError::wrap_io_error)
+            }
+            other => other,
+        }
     }
 
     fn watch(&self, watch_callback: WatchCallback) -> tantivy::Result<WatchHandle> {

@@ -7,7 +7,7 @@
 
 use crate::support::{Index, msgtrk};
 use msgtrk::model::event::Action;
-use msgtrk::model::record::{Record, StoredRecord};
+use msgtrk::model::record::{Record, Role, StoredRecord};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -84,7 +84,8 @@ fn same_text(s: &str) -> String {
 fn facts(records: &[StoredRecord], host: &str, payload: &str) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for r in records.iter().filter(|r| r.slot.host == host).map(StoredRecord::derive) {
-        let key = r.key.clone();
+        // A refusal's key ends in a hash of all that was refused, the payload too.
+        let key = if r.role == Role::Reject { r.key.rsplit_once('/').unwrap().0.to_owned() } else { r.key.clone() };
         let mut put = |what: String| {
             let fact = format!("{key} | {what}").replace(payload, "*").replace("harmless", "*");
             all.insert(fact.replace(host, "H"));

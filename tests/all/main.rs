@@ -6,6 +6,8 @@ mod fold;
 mod hostile;
 mod inputs;
 mod open;
+mod pieces;
+mod readers;
 mod serve;
 mod structure;
 mod support;

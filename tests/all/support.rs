@@ -10,14 +10,21 @@ use msgtrk::parse::Parsers;
 use msgtrk::store::Store;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Progress that nobody watches.
-pub struct Silent;
+/// Progress that nobody watches, which stops the run when so many files were begun.
+struct Stopper<'a> {
+    stop: &'a AtomicBool,
+    left: AtomicUsize,
+}
 
-impl Progress for Silent {
+impl Progress for Stopper<'_> {
     fn total(&self, _: u64) {}
-    fn file(&self, _: &Path) {}
+    fn file(&self, _: &Path) {
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
     fn position(&self, _: u64) {}
     fn problem(&self, _: &str) {}
 }
@@ -42,13 +49,23 @@ impl Index {
     }
 
     pub fn fill_with(&self, paths: &[PathBuf], host: &str, budget: usize) -> Summary {
-        let stop = AtomicBool::new(false);
+        self.run(paths, host, budget, None)
+    }
+
+    /// Stops when so many files were begun.
+    pub fn fill_until(&self, paths: &[PathBuf], budget: usize, files: Option<usize>) -> Summary {
+        self.run(paths, "h", budget, files)
+    }
+
+    fn run(&self, paths: &[PathBuf], host: &str, budget: usize, files: Option<usize>) -> Summary {
+        let stop = AtomicBool::new(files == Some(0));
+        let progress = Stopper { stop: &stop, left: AtomicUsize::new(files.unwrap_or(usize::MAX)) };
         let site = std::sync::Arc::new(Site::default());
         let parsers = Parsers::load(None).unwrap();
         let options =
             Options { paths: paths.to_vec(), host: host.into(), year: Some(2026), site, parsers, budget, now: 1_800_000_000, stop: &stop };
         let store = self.store();
-        backfill(&store, &mut Committer::new(&store).unwrap(), &options, &Silent).unwrap()
+        backfill(&store, &mut Committer::new(&store).unwrap(), &options, &progress).unwrap()
     }
 
     /// Every record, by key.
