@@ -211,7 +211,7 @@ fn backfill_goes_through_the_daemon_and_status_says_how_it_is() {
     assert!(String::from_utf8_lossy(&again.stderr).contains("nothing new"));
     let s = eventually("status", || {
         let s: serde_json::Value = serde_json::from_slice(&p.run(&["status", "--json"]).stdout).ok()?;
-        (s["records"] == 200).then_some(s)
+        (s["records"] == 200 && s["sources"][0]["lines"] == 6).then_some(s)
     });
     assert_eq!((s["lines"].as_u64(), s["commit_problem"].is_null()), (Some(6), true), "{s}");
     assert_eq!(s["sources"][0]["name"], log.to_str().unwrap());

@@ -7,7 +7,7 @@ use msgtrk::model::journey::{Journey, trace};
 use msgtrk::model::query::Query;
 use msgtrk::model::record::StoredRecord;
 use msgtrk::parse::Parsers;
-use msgtrk::store::Store;
+use msgtrk::store::{Store, StoreError};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -27,6 +27,18 @@ impl Progress for Stopper<'_> {
     }
     fn position(&self, _: u64) {}
     fn problem(&self, _: &str) {}
+}
+
+/// The writer of a store. A process that another test is just starting may hold the lock for a moment: it inherits
+/// every descriptor between fork and exec.
+pub fn committer(store: &Store) -> Committer<'_> {
+    for _ in 0..200 {
+        match Committer::new(store) {
+            Err(StoreError::Locked { .. }) => std::thread::sleep(std::time::Duration::from_millis(10)),
+            other => return other.unwrap(),
+        }
+    }
+    Committer::new(store).unwrap()
 }
 
 /// An index that goes with the test.
@@ -65,7 +77,7 @@ impl Index {
         let options =
             Options { paths: paths.to_vec(), host: host.into(), year: Some(2026), site, parsers, budget, now: 1_800_000_000, stop: &stop };
         let store = self.store();
-        backfill(&store, &mut Committer::new(&store).unwrap(), &options, &progress).unwrap()
+        backfill(&store, &mut committer(&store), &options, &progress).unwrap()
     }
 
     /// Every record, by key.
