@@ -259,6 +259,12 @@ impl Stream {
         }
         opened.holes = true;
         if opened.meta().size == 0 {
+            if live {
+                // Held open though there is nothing in it: it may be deleted, and written to all the same.
+                let plain = Plain::fresh(opened.handle.clone(), now);
+                self.set(at, Phase::Plain(Box::new(plain)), None, shared);
+                return Ok(Turn::Again);
+            }
             return Ok(Turn::Next);
         }
         if !live && let Some(id) = self.original_of(at, &opened) {
