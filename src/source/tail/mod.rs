@@ -293,7 +293,7 @@ fn is_open(file: &Tracked) -> bool {
     match &file.phase {
         Phase::Plain(p) => p.file.is_some(),
         Phase::Packed(_) => true,
-        _ => false,
+        _ => file.held.is_some(),
     }
 }
 

@@ -45,6 +45,10 @@ pub(super) struct Tracked {
     flush: bool,
     /// Length and stat when it was last told to be finished.
     told: Option<(u64, u64, i64)>,
+    /// Its descriptor, where it goes on as [`Phase::New`].
+    pub held: Option<Arc<File>>,
+    /// Something of it was read under its id.
+    used: bool,
     /// Length last added to what is known.
     noted: u64,
 }
@@ -80,6 +84,8 @@ impl Tracked {
             copy: None,
             flush: false,
             told: None,
+            held: None,
+            used: false,
             noted: 0,
         }
     }
@@ -252,7 +258,8 @@ impl Stream {
         }
         let Some(file) = self.files.get(at) else { return Ok(Turn::Next) };
         let (path, inode, live) = (file.path.clone(), file.inode, file.live);
-        let mut opened = shared.open_file(&path, inode)?;
+        let held = self.files.get_mut(at).and_then(|f| f.held.take());
+        let mut opened = shared.open_file(&path, inode, held)?;
         if opened.replaced() {
             shared.scan_wanted = true;
             return Ok(Turn::Next);
@@ -291,7 +298,7 @@ impl Stream {
             Recall::Prefix(state) => Some(state.extra.clone()),
             Recall::New => None,
         };
-        if let (None, Some(file)) = (&extra, self.files.get_mut(at)) {
+        if let (None, Some(file)) = (&extra, self.files.get_mut(at).filter(|f| f.used)) {
             file.id = shared.fresh_id();
         }
         if opened.compression()? != Compression::Plain {
@@ -319,13 +326,14 @@ impl Stream {
         if !file.live && shared.was_live(&state) {
             shared.tell(&self.name, file.id, state.clone());
         }
+        file.used = true;
         file.phase = Phase::Settled(Some(Box::new(state)));
     }
 
     fn set(&mut self, at: usize, phase: Phase, copy: Option<(u64, u64)>, shared: &mut Shared) {
         let Some(file) = self.files.get_mut(at) else { return };
         shared.open += 1;
-        (file.phase, file.copy, file.dirty, file.told) = (phase, copy, true, None);
+        (file.phase, file.copy, file.dirty, file.told, file.used) = (phase, copy, true, None, true);
     }
 
     fn mark(&mut self, at: usize) {
@@ -437,7 +445,7 @@ impl Stream {
         let Phase::Plain(plain) = &mut file.phase else { return Ok(Turn::Next) };
         if std::mem::take(&mut file.dirty) {
             if plain.file.is_none() && !file.gone {
-                match shared.open_file(&file.path, file.inode) {
+                match shared.open_file(&file.path, file.inode, None) {
                     Ok(opened) if opened.replaced() => shared.scan_wanted = true,
                     Ok(opened) => {
                         plain.file = Some(opened.handle.clone());
@@ -461,7 +469,7 @@ impl Stream {
             shared.reports.end(Topic::Read, &file.path);
         }
         if let Some((of, seen)) = file.copy {
-            return self.follow_copy(at, of, seen, shared);
+            return self.follow_copy(at, of, seen, shared, now);
         }
         if !plain.at_end {
             if plain.behind() > 0
@@ -538,44 +546,63 @@ impl Stream {
 
     /// Files that begin like a live one are copies in the making, and nothing of them is new as long as
     /// the live one holds it.
-    fn follow_copy(&mut self, at: usize, of: u64, seen: u64, shared: &mut Shared) -> io::Result<Turn> {
-        let original = self.files.iter().find(|f| f.id == of).map(|f| match &f.phase {
-            Phase::Plain(p) => (p.consumed, p.file.clone(), f.path.clone()),
-            _ => (0, None, f.path.clone()),
-        });
+    fn follow_copy(&mut self, at: usize, of: u64, seen: u64, shared: &mut Shared, now: Instant) -> io::Result<Turn> {
+        if let Some(original) = self.files.iter().position(|f| f.id == of) {
+            if self.still_copy(at, original, seen)? {
+                return Ok(Turn::Next);
+            }
+            // Perhaps since the original was truncated: it has to see that first.
+            let truncated = match self.files.get_mut(original).map(|f| &mut f.phase) {
+                Some(Phase::Plain(plain)) => plain.look(now)? == Look::Truncated,
+                _ => false,
+            };
+            if truncated {
+                self.truncated(original, shared, now);
+            }
+        }
         let Some(file) = self.files.get_mut(at) else { return Ok(Turn::Next) };
         let Phase::Plain(plain) = &mut file.phase else { return Ok(Turn::Next) };
-        if let Some((consumed, handle, path)) = original {
-            if seen == consumed && plain.at_end {
-                return Ok(Turn::Next);
+        // What the original did not give is to be given here.
+        (file.copy, file.dirty, plain.at_end) = (None, true, false);
+        match self.ghost.as_ref().filter(|g| g.id == of && plain.meets(g, true)) {
+            Some(ghost) => plain.skip_ghost(ghost)?,
+            None if plain.behind() > 0 => {
+                if plain.consumed > 0 {
+                    shared.known.push(FileState { complete: false, ..plain.state(&file.path, file.inode) });
+                }
+                shared.open = shared.open.saturating_sub(1);
+                file.held = plain.file.take();
+                file.phase = Phase::New;
             }
-            let handle = match handle {
-                Some(handle) => handle,
-                None => Arc::new(File::open(&path)?),
-            };
-            let same = plain.follow_copy(&handle, consumed.min(plain.size))?;
-            let copy = plain.file.clone().unwrap_or_else(|| handle.clone());
-            if same && same_start(&copy, &handle, plain.consumed, plain.size)? {
-                plain.at_end = true;
-                file.copy = Some((of, consumed));
-                return Ok(Turn::Next);
-            }
-        }
-        // It is no copy, or the other was truncated: what that one did not give is to be given here.
-        file.copy = None;
-        file.dirty = true;
-        plain.at_end = false;
-        let Some(ghost) = self.ghost.as_ref().filter(|g| g.id == of) else { return Ok(Turn::Again) };
-        if plain.meets(ghost, true) {
-            plain.skip_ghost(ghost)?;
-        } else if plain.behind() > 0 {
-            if plain.consumed > 0 {
-                shared.known.push(FileState { complete: false, ..plain.state(&file.path, file.inode) });
-            }
-            shared.open = shared.open.saturating_sub(1);
-            file.phase = Phase::New;
+            None => {}
         }
         Ok(Turn::Again)
+    }
+
+    /// Whether the file is the beginning of another one still. Consumes what the other has given out.
+    fn still_copy(&mut self, at: usize, original: usize, seen: u64) -> io::Result<bool> {
+        let Some(other) = self.files.get(original) else { return Ok(false) };
+        let (of, consumed) = match &other.phase {
+            Phase::Plain(p) => (other.id, p.consumed),
+            _ => (other.id, 0),
+        };
+        let handle = match other.handle() {
+            Some(handle) => handle,
+            None => Arc::new(File::open(&other.path)?),
+        };
+        let Some(file) = self.files.get_mut(at) else { return Ok(false) };
+        let Phase::Plain(plain) = &mut file.phase else { return Ok(false) };
+        if seen == consumed && plain.at_end {
+            return Ok(true);
+        }
+        let same = plain.follow_copy(&handle, consumed.min(plain.size))?;
+        let copy = plain.file.clone().unwrap_or_else(|| handle.clone());
+        if !same || !same_start(&copy, &handle, plain.consumed, plain.size)? {
+            return Ok(false);
+        }
+        plain.at_end = true;
+        file.copy = Some((of, consumed));
+        Ok(true)
     }
 
     /// The file was truncated, and begins anew. If it was copied before, the copy is found first.
@@ -584,6 +611,7 @@ impl Stream {
         let Phase::Plain(plain) = std::mem::replace(&mut file.phase, Phase::New) else { return };
         shared.open = shared.open.saturating_sub(usize::from(plain.file.is_some()));
         (file.dirty, file.copy, file.told, file.noted) = (true, None, None, 0);
+        file.held = plain.file.clone();
         shared.scan_wanted = true;
         if plain.behind() > 0 {
             let text = format!("{}: truncated while {} bytes of it were not read; they are lost unless there is a copy", crate::source::shown(&file.path), plain.behind());
@@ -598,7 +626,7 @@ impl Stream {
             shared.tell(&self.name, file.id, state);
         }
         file.id = shared.fresh_id();
-        file.since = now;
+        (file.since, file.used) = (now, false);
     }
 
     /// A scan saw the file.
