@@ -522,10 +522,14 @@ impl Stream {
             }
         }
         let as_told = Some((plain.consumed, plain.size, plain.mtime_ns));
-        if file.told != as_told && now >= plain.changed + shared.options.grace {
-            if plain.consumed > 0 {
-                shared.tell(&self.name, file.id, plain.state(&file.path, file.inode));
+        if file.told != as_told && plain.consumed > 0 {
+            let settled = plain.changed + shared.options.grace;
+            if now < settled {
+                file.dirty = true;
+                self.wake_at(settled);
+                return Ok(Turn::Next);
             }
+            shared.tell(&self.name, file.id, plain.state(&file.path, file.inode));
             file.told = as_told;
         }
         if !over && plain.file.is_some() {
@@ -548,16 +552,15 @@ impl Stream {
     /// the live one holds it.
     fn follow_copy(&mut self, at: usize, of: u64, seen: u64, shared: &mut Shared, now: Instant) -> io::Result<Turn> {
         if let Some(original) = self.files.iter().position(|f| f.id == of) {
-            if self.still_copy(at, original, seen)? {
-                return Ok(Turn::Next);
-            }
-            // Perhaps since the original was truncated: it has to see that first.
+            // What the original gave out it must hold still: a truncation has to be seen first.
             let truncated = match self.files.get_mut(original).map(|f| &mut f.phase) {
                 Some(Phase::Plain(plain)) => plain.look(now)? == Look::Truncated,
                 _ => false,
             };
             if truncated {
                 self.truncated(original, shared, now);
+            } else if self.still_copy(at, original, seen)? {
+                return Ok(Turn::Next);
             }
         }
         let Some(file) = self.files.get_mut(at) else { return Ok(Turn::Next) };

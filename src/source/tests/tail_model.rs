@@ -338,7 +338,7 @@ impl World {
         }
         while let Some(lines) = tailer.next(self.now) {
             assert_eq!(lines.bytes.last(), Some(&b'\n'));
-            if std::env::var("TRACE").is_ok() { eprintln!("   {:?} {} {:?}", lines.file, lines.warm, String::from_utf8_lossy(&lines.bytes).lines().map(|l| l[..l.len().min(8)].to_string()).collect::<Vec<_>>()); }
+
             if !lines.warm {
                 self.uncommitted.extend(lines.bytes.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec));
             }
@@ -376,7 +376,7 @@ impl World {
     fn act(&mut self) {
         let action = self.rng.below(34);
         self.log.push(format!("{action}@{}", self.next));
-        if std::env::var("TRACE").is_ok() { eprintln!("== {action} next {} stored {} unc {} tailer {}", self.next, self.stored.lines.len(), self.uncommitted.len(), self.tailer.is_some()); }
+
         match action {
             0..=8 => {
                 let count = 1 + self.rng.below(12);
