@@ -4,7 +4,7 @@ mod blocks;
 mod damage;
 mod discover;
 mod identity;
-mod tail_model;
+pub(in crate::source) mod tail_model;
 
 use std::fs;
 use std::io::Write;

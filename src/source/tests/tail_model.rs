@@ -15,7 +15,7 @@ use super::*;
 use crate::source::live::{Checkpoint, Live};
 use crate::source::tail::{Hint, TailOptions, Tailer};
 
-pub(super) struct Rng(pub u64);
+pub(in crate::source) struct Rng(pub u64);
 
 impl Rng {
     pub fn new(seed: u64) -> Rng {
