@@ -63,7 +63,10 @@ impl Recent {
             self.bytes.extend_from_slice(bytes);
             return;
         }
-        let mut drop = all - RECENT;
+        // From the start of a line if one is near, since a recall goes back to that.
+        let near = self.bytes.iter().chain(bytes).enumerate().skip(all - RECENT - 1).take(RECENT - COMPARED);
+        let line = near.filter(|(_, b)| **b == b'\n').map(|(at, _)| at + 1).next();
+        let mut drop = line.unwrap_or(all - RECENT);
         self.start += drop as u64;
         let old = drop.min(self.bytes.len());
         self.before.update(self.bytes.get(..old).unwrap_or_default());

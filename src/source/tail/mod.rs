@@ -252,6 +252,12 @@ impl Tailer {
         due
     }
 
+    /// Makes opening a path fail with an error number.
+    #[cfg(test)]
+    pub(super) fn fail_open(&mut self, fault: Option<(PathBuf, i32)>) {
+        self.shared.fault = fault;
+    }
+
     /// Files followed at the moment, for "watching ...".
     pub fn watched(&self) -> Vec<PathBuf> {
         self.streams.iter().flat_map(|s| s.files.iter().filter(|f| f.live && !f.gone).map(|f| f.path.clone())).collect()
@@ -283,8 +289,9 @@ impl Tailer {
         for file in idle.into_iter().take(half) {
             if let Phase::Plain(p) = &mut file.phase {
                 p.file = None;
-                self.shared.open = self.shared.open.saturating_sub(1);
             }
+            file.held = None;
+            self.shared.open = self.shared.open.saturating_sub(1);
         }
     }
 }
@@ -298,7 +305,12 @@ fn is_open(file: &Tracked) -> bool {
 }
 
 fn can_close(file: &Tracked) -> bool {
-    !file.gone && matches!(&file.phase, Phase::Plain(p) if p.file.is_some() && p.at_end)
+    let idle = match &file.phase {
+        Phase::Plain(p) => p.file.is_some() && p.at_end,
+        Phase::Settled(_) => file.held.is_some(),
+        _ => false,
+    };
+    idle && !file.gone
 }
 
 fn used(file: &Tracked) -> Option<Instant> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::follow::{Ghost, Look, Plain, Step, read_full};
+use super::follow::{Ghost, Look, Plain, Step, mtime_ns, read_full};
 use super::report::Topic;
 use super::shared::Shared;
 use crate::source::discover::Found;
@@ -95,6 +95,16 @@ impl Tracked {
             Phase::Plain(p) => p.file.clone(),
             _ => None,
         }
+    }
+
+    /// There is something new in a file that was read to its end. Its state outlives it as a document.
+    pub fn unsettle(&mut self, shared: &mut Shared, stream: &Arc<Path>) {
+        if let Phase::Settled(state) = std::mem::replace(&mut self.phase, Phase::New)
+            && let Some(state) = state.filter(|_| self.live)
+        {
+            shared.tell(stream, self.id, *state);
+        }
+        self.dirty = true;
     }
 
     fn rotated(&self) -> bool {
@@ -210,7 +220,8 @@ impl Stream {
     fn advance(&mut self, at: usize, shared: &mut Shared, now: Instant) -> Turn {
         let Some(file) = self.files.get_mut(at) else { return Turn::Next };
         match &file.phase {
-            Phase::Settled(_) | Phase::Failed(_) => Turn::Next,
+            Phase::Failed(_) => Turn::Next,
+            Phase::Settled(_) => self.settled(at, shared, now),
             Phase::New => {
                 if !std::mem::take(&mut file.dirty) {
                     return Turn::Next;
@@ -234,6 +245,39 @@ impl Stream {
                 }
             }
         }
+    }
+
+    /// Has a file that was read to its end changed, and may later files be read?
+    fn settled(&mut self, at: usize, shared: &mut Shared, now: Instant) -> Turn {
+        let Some(file) = self.files.get_mut(at) else { return Turn::Next };
+        if std::mem::take(&mut file.dirty) {
+            let meta = file.held.as_ref().map_or_else(|| std::fs::metadata(&file.path), |held| held.metadata());
+            if meta.is_ok_and(|m| (m.size(), mtime_ns(&m)) != file.stat) {
+                file.unsettle(shared, &self.name);
+                return Turn::Again;
+            }
+        }
+        let grace = file.since + shared.options.grace;
+        if file.rotated() && now < grace {
+            file.dirty = true;
+            self.wake_at(grace);
+            return Turn::Hold;
+        }
+        if file.gone { Turn::Drop } else { Turn::Next }
+    }
+
+    /// Looks whether what was consumed of the others is still there.
+    fn see_truncations(&mut self, except: usize, shared: &mut Shared, now: Instant) -> io::Result<()> {
+        for at in (0..self.files.len()).filter(|at| *at != except) {
+            let truncated = match self.files.get_mut(at).map(|f| &mut f.phase) {
+                Some(Phase::Plain(plain)) => plain.look(now)? == Look::Truncated,
+                _ => false,
+            };
+            if truncated {
+                self.truncated(at, shared, now);
+            }
+        }
+        Ok(())
     }
 
     /// Opens a file and finds out how much of it is known.
@@ -274,6 +318,7 @@ impl Stream {
             }
             return Ok(Turn::Next);
         }
+        self.see_truncations(at, shared, now).map_err(|e| SourceError::from_io(&path, "compare it", e))?;
         if !live && let Some(id) = self.original_of(at, &opened) {
             let plain = Plain::fresh(opened.handle.clone(), now);
             self.set(at, Phase::Plain(Box::new(plain)), Some((id, u64::MAX)), shared);
@@ -327,6 +372,11 @@ impl Stream {
             shared.tell(&self.name, file.id, state.clone());
         }
         file.used = true;
+        if file.live {
+            // It may be written to, and deleted then.
+            file.held = Some(opened.handle.clone());
+            shared.open += 1;
+        }
         file.phase = Phase::Settled(Some(Box::new(state)));
     }
 
@@ -638,11 +688,14 @@ impl Stream {
         (file.path, file.name, file.gone) = (found.path.clone(), name, false);
         let changed = stat != file.stat;
         if changed {
-            file.stat = stat;
             file.steady = now;
         }
+        if matches!(file.phase, Phase::Settled(_)) {
+            file.dirty |= changed;
+            return;
+        }
+        file.stat = stat;
         match &file.phase {
-            Phase::Settled(_) if changed => (file.phase, file.dirty) = (Phase::New, true),
             Phase::Failed(again) if changed || *again => (file.phase, file.dirty) = (Phase::New, true),
             Phase::New => file.dirty = true,
             // Looks may be due though the stat is the same: `Plain::look` knows.

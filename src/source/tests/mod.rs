@@ -4,6 +4,7 @@ mod blocks;
 mod damage;
 mod discover;
 mod identity;
+mod tail;
 pub(in crate::source) mod tail_model;
 
 use std::fs;
