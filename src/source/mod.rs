@@ -34,9 +34,9 @@ mod order;
 mod stdin;
 pub mod syslog;
 pub mod tail;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::io;
 use std::path::{Path, PathBuf};

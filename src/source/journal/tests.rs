@@ -123,7 +123,8 @@ fn a_child_that_dies_is_started_again_behind_its_last_entry() {
 /// The real thing: a journal made by systemd-journal-remote out of an export text.
 #[test]
 fn a_real_journal_is_read_and_followed_by_cursor() {
-    let remote = ["/usr/lib/systemd/systemd-journal-remote", "/lib/systemd/systemd-journal-remote"].into_iter().find(|p| Path::new(p).exists());
+    let remote =
+        ["/usr/lib/systemd/systemd-journal-remote", "/lib/systemd/systemd-journal-remote"].into_iter().find(|p| Path::new(p).exists());
     let Some(remote) = remote.filter(|_| Command::new("journalctl").arg("--version").output().is_ok()) else {
         eprintln!("skipped: no journalctl or systemd-journal-remote here");
         return;
@@ -132,13 +133,24 @@ fn a_real_journal_is_read_and_followed_by_cursor() {
     let make = |name: &str, from: u64, to: u64| {
         let mut text = Vec::new();
         for n in from..to {
-            let head = format!("__REALTIME_TIMESTAMP={}\n__MONOTONIC_TIMESTAMP={n}\n_BOOT_ID=0123456789abcdef0123456789abcdef\n_HOSTNAME=mx1\nSYSLOG_IDENTIFIER=postfix/qmgr\n_PID=5\n", 1_772_438_400_000_000 + n);
+            let head = format!(
+                "__REALTIME_TIMESTAMP={}\n__MONOTONIC_TIMESTAMP={n}\n_BOOT_ID=0123456789abcdef0123456789abcdef\n_HOSTNAME=mx1\nSYSLOG_IDENTIFIER=postfix/qmgr\n_PID=5\n",
+                1_772_438_400_000_000 + n
+            );
             text.extend_from_slice(head.as_bytes());
             text.extend(binary("MESSAGE", format!("N{n}: a\nb").as_bytes()));
             text.push(b'\n');
         }
         let output = dir.path().join(name);
-        let mut child = Command::new(remote).arg("--output").arg(&output).arg("-").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = Command::new(remote)
+            .arg("--output")
+            .arg(&output)
+            .arg("-")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         child.stdin.take().unwrap().write_all(&text).unwrap();
         assert!(child.wait().unwrap().success());
     };
@@ -146,7 +158,12 @@ fn a_real_journal_is_read_and_followed_by_cursor() {
     let options = JournalOptions { directory: Some(dir.path().into()), ..JournalOptions::default() };
     let mut feed = journal(options.clone(), Arc::new(|| {})).unwrap();
     let lines = collect(&mut feed, 3);
-    assert_eq!(lines, [1, 2, 3].map(|n| format!("2026-03-02T08:00:00.00000{n}+00:00 mx1 postfix/qmgr[5]: N{n}: a#012b")), "{:?}", feed.problems());
+    assert_eq!(
+        lines,
+        [1, 2, 3].map(|n| format!("2026-03-02T08:00:00.00000{n}+00:00 mx1 postfix/qmgr[5]: N{n}: a#012b")),
+        "{:?}",
+        feed.problems()
+    );
     let cursor = feed.checkpoint().cursors[0].1.clone();
     drop(feed);
     make("two.journal", 4, 6);

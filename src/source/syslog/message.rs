@@ -46,9 +46,17 @@ fn modern(rest: &[u8], peer: IpAddr, received: i64, out: &mut Vec<u8>) {
     let (time, rest) = split_word(rest);
     let (host, rest) = split_word(rest);
     out.extend_from_slice(b"<22>1 ");
-    if time == b"-" { stamp(received, out) } else { escape(time, out) }
+    if time == b"-" {
+        stamp(received, out)
+    } else {
+        escape(time, out)
+    }
     out.push(b' ');
-    if host == b"-" || host.is_empty() { out.extend_from_slice(peer.to_string().as_bytes()) } else { escape(host, out) }
+    if host == b"-" || host.is_empty() {
+        out.extend_from_slice(peer.to_string().as_bytes())
+    } else {
+        escape(host, out)
+    }
     out.push(b' ');
     escape(rest, out);
 }
@@ -57,7 +65,11 @@ fn modern(rest: &[u8], peer: IpAddr, received: i64, out: &mut Vec<u8>) {
 fn old(text: &[u8], peer: IpAddr, received: i64, out: &mut Vec<u8>) {
     let end = stamp_end(text).unwrap_or(0);
     let (time, rest) = text.split_at_checked(end).unwrap_or((&[], text));
-    if time.is_empty() { stamp(received, out) } else { escape(time, out) }
+    if time.is_empty() {
+        stamp(received, out)
+    } else {
+        escape(time, out)
+    }
     out.push(b' ');
     let rest = rest.trim_ascii_start();
     // Without a stamp there is no host either: the first word is the tag.

@@ -116,7 +116,11 @@ pub async fn syslog(options: SyslogOptions, wake: Wake) -> Result<(Feed, Listeni
     for (address, acceptor) in all {
         let listener = TcpListener::bind(address).await.map_err(|e| cannot("tcp", *address, e))?;
         let real = listener.local_addr().map_err(|e| cannot("tcp", *address, e))?;
-        if acceptor.is_some() { bound.tls.push(real) } else { bound.tcp.push(real) }
+        if acceptor.is_some() {
+            bound.tls.push(real)
+        } else {
+            bound.tcp.push(real)
+        }
         tcp.push((listener, acceptor));
     }
     let server = Arc::new(Server { options, sender, status, wake, connections: Mutex::default() });
@@ -224,7 +228,9 @@ impl Server {
                 }
             };
             let Some(place) = Place::take(&self, peer.ip()) else {
-                self.status.wrong(format!("syslog: more connections than are taken, one of {peer} was closed; raise the bound if they are honest"));
+                self.status.wrong(format!(
+                    "syslog: more connections than are taken, one of {peer} was closed; raise the bound if they are honest"
+                ));
                 continue;
             };
             let (server, acceptor) = (self.clone(), acceptor.clone());

@@ -17,7 +17,17 @@ fn frames(framing: Framing, max: usize, input: &[u8], chunk: usize) -> (Vec<Stri
 fn framing_is_the_same_in_chunks_of_any_size() {
     let input = b"<13>plain\n11 <13>counted<13>cr\r\n4294967296000 long number\n0 zero\n18 <13>two\nlines <13>\x0013 <13>ends\n\n\n\n\n2026-03-02T08:00:00Z host a: b\n99 <13>cut off";
     let (whole, cut) = frames(Framing::Syslog, 1000, input, input.len());
-    let expected = ["<13>plain", "<13>counted", "<13>cr", "4294967296000 long number", "0 zero", "<13>two\nlines <13>", "<13>ends", "2026-03-02T08:00:00Z host a: b", "<13>cut off"];
+    let expected = [
+        "<13>plain",
+        "<13>counted",
+        "<13>cr",
+        "4294967296000 long number",
+        "0 zero",
+        "<13>two\nlines <13>",
+        "<13>ends",
+        "2026-03-02T08:00:00Z host a: b",
+        "<13>cut off",
+    ];
     assert_eq!(whole, expected);
     assert_eq!(cut, 1);
     for chunk in 1..40 {
@@ -53,7 +63,10 @@ fn every_message_becomes_one_line_with_stamp_and_host() {
     assert_eq!(show(b"<22>1 2026-03-02T07:00:00Z mx1 a 1 - - b"), "<22>1 2026-03-02T07:00:00Z mx1 a 1 - - b\n");
     assert_eq!(show(b"<22>1 - - a 1 - - b"), format!("<22>1 {now} 192.0.2.7 a 1 - - b\n"));
     // No sender makes two lines of one message.
-    assert_eq!(show(b"<22>Mar  2 08:00:00 mx1 a: b\nMar  2 08:00:00 mx1 c: d\x1b"), "Mar  2 08:00:00 mx1 a: b#012Mar  2 08:00:00 mx1 c: d#033\n");
+    assert_eq!(
+        show(b"<22>Mar  2 08:00:00 mx1 a: b\nMar  2 08:00:00 mx1 c: d\x1b"),
+        "Mar  2 08:00:00 mx1 a: b#012Mar  2 08:00:00 mx1 c: d#033\n"
+    );
     assert_eq!(show(b"<22>1 2026-03-02T07:00:00Z mx\n1 a 1 - - b"), "<22>1 2026-03-02T07:00:00Z mx#0121 a 1 - - b\n");
     for nothing in [&b""[..], b"<13>", b"\n\n", b"<13>  "] {
         assert_eq!(line(nothing, "::1".parse().unwrap(), at), None);
@@ -176,7 +189,13 @@ async fn tls_arrives_and_noise_does_not_hold_a_place() {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
     let config = config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
-    let bounds = SyslogOptions { tls: vec![any()], tls_config: Some(Arc::new(config)), max_per_address: 1, handshake: Duration::from_millis(300), ..options() };
+    let bounds = SyslogOptions {
+        tls: vec![any()],
+        tls_config: Some(Arc::new(config)),
+        max_per_address: 1,
+        handshake: Duration::from_millis(300),
+        ..options()
+    };
     let (mut feed, at) = syslog(bounds, Arc::new(|| {})).await.unwrap();
     let mut noise = TcpStream::connect(at.tls[0]).await.unwrap();
     noise.write_all(b"<22>a: not tls\n").await.unwrap();

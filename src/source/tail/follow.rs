@@ -374,7 +374,15 @@ impl Plain {
         let head_hash = self.head.filter(|_| length >= HEAD_LEN as u64).or((length > 0 && length < HEAD_LEN as u64).then_some(hash))?;
         let lines = memchr::memchr_iter(b'\n', &self.recent.bytes).count() as u64;
         let lines = self.lines.saturating_sub(lines);
-        Some(FileState { head_len: length.min(HEAD_LEN as u64), head_hash, length, hash, complete: false, lines, ..self.state(path, inode) })
+        Some(FileState {
+            head_len: length.min(HEAD_LEN as u64),
+            head_hash,
+            length,
+            hash,
+            complete: false,
+            lines,
+            ..self.state(path, inode)
+        })
     }
 }
 

@@ -52,7 +52,8 @@ impl Reports {
 
     /// Of this topic there are these problems, and no others.
     pub fn only(&mut self, topic: Topic, now: Vec<(PathBuf, String)>) {
-        let over: Vec<PathBuf> = self.active.keys().filter(|(t, p)| *t == topic && !now.iter().any(|(q, _)| q == p)).map(|(_, p)| p.clone()).collect();
+        let over: Vec<PathBuf> =
+            self.active.keys().filter(|(t, p)| *t == topic && !now.iter().any(|(q, _)| q == p)).map(|(_, p)| p.clone()).collect();
         over.iter().for_each(|path| self.end(topic, path));
         for (path, text) in now {
             self.begin(topic, &path, text);

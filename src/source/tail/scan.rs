@@ -97,7 +97,8 @@ fn pattern_of(name: &OsStr) -> Option<Pattern> {
 
 fn want(pattern: &Path, wanted: &mut Wanted, out: &mut Scan) {
     if !is_wild(pattern.as_os_str()) {
-        let (folder, name) = if pattern.is_dir() { (pattern, OsStr::new("*")) } else { (parent_of(pattern), pattern.file_name().unwrap_or_default()) };
+        let (folder, name) =
+            if pattern.is_dir() { (pattern, OsStr::new("*")) } else { (parent_of(pattern), pattern.file_name().unwrap_or_default()) };
         wanted.entry(folder.to_path_buf()).or_default().extend(pattern_of(name));
         return;
     }

@@ -39,6 +39,9 @@ pub(super) struct Shared {
     /// Tests make opening a path fail with this error.
     #[cfg(test)]
     pub fault: Option<(std::path::PathBuf, i32)>,
+    /// Tests let no notification be had.
+    #[cfg(test)]
+    pub no_watch: bool,
 }
 
 impl Shared {
@@ -58,6 +61,8 @@ impl Shared {
             live_before: live.iter().map(mark).collect(),
             #[cfg(test)]
             fault: None,
+            #[cfg(test)]
+            no_watch: false,
         }
     }
 
@@ -122,7 +127,9 @@ impl Shared {
     }
 
     pub fn starved(&mut self, path: &Path, error: &SourceError) {
-        let text = format!("descriptors have run out ({error}); files are followed later, as soon as some are free: raise the limit (LimitNOFILE=)");
+        let text = format!(
+            "descriptors have run out ({error}); files are followed later, as soon as some are free: raise the limit (LimitNOFILE=)"
+        );
         self.reports.begin(Topic::Descriptors, Path::new("/"), text);
         let _ = path;
         self.open = self.options.max_open;

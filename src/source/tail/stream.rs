@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::follow::{Ghost, Look, Plain, Step, mtime_ns, read_full};
 use super::report::Topic;
 use super::shared::Shared;
-use crate::source::discover::Found;
+use super::tracked::{Phase, Tracked};
 use crate::source::identity::Recall;
 use crate::source::live::Lines;
 use crate::source::order::Name;
@@ -19,127 +19,8 @@ use crate::source::{Blocks, Compression, FileState, Opened, SourceError, WARM_LE
 /// Steps without a line (a hole, a line of many MiB) before another stream has its turn.
 const MAX_PASSED: usize = 64;
 
-/// A file of the stream.
-pub(super) struct Tracked {
-    /// Unique; a new one when the file begins anew.
-    pub id: u64,
-    pub path: PathBuf,
-    pub inode: (u64, u64),
-    pub name: Name,
-    /// Size and time of change when a scan, or the one who settled it, saw it last.
-    pub stat: (u64, i64),
-    /// The last of the stream, which is written to.
-    pub live: bool,
-    /// It has no name any more that is known here.
-    pub gone: bool,
-    /// Since when it is rotated or gone.
-    pub since: Instant,
-    /// Since when all scans saw the same `stat`.
-    pub steady: Instant,
-    pub phase: Phase,
-    /// May have changed: look.
-    pub dirty: bool,
-    /// It begins like another file, whose id this is, and may be a copy in the making; how far that was read when last compared.
-    copy: Option<(u64, u64)>,
-    /// The last line of a file that is gone is to be given out though it has no newline.
-    flush: bool,
-    /// Length and stat when it was last told to be finished.
-    told: Option<(u64, u64, i64)>,
-    /// Its descriptor, where it goes on as [`Phase::New`].
-    pub held: Option<Arc<File>>,
-    /// Something of it was read under its id.
-    used: bool,
-    /// Length last added to what is known.
-    noted: u64,
-}
-
-/// What is done with a file.
-pub(super) enum Phase {
-    /// Not opened yet.
-    New,
-    Plain(Box<Plain>),
-    Packed(Box<Blocks>),
-    /// Everything in it was read, as long as its stat stays. The state, if it was recalled only.
-    Settled(Option<Box<FileState>>),
-    /// Cannot be read. Whether to try again though its stat stays.
-    Failed(bool),
-}
-
-impl Tracked {
-    pub fn new(id: u64, name: Name, found: &Found, now: Instant, first: bool, shared: &Shared) -> Tracked {
-        // What lies there at the first look was there before: nothing to wait for.
-        let since = if first { now.checked_sub(shared.options.grace).unwrap_or(now) } else { now };
-        Tracked {
-            id,
-            path: found.path.clone(),
-            inode: found.inode,
-            name,
-            stat: stat_of(found),
-            live: false,
-            gone: false,
-            since,
-            steady: since.checked_sub(shared.options.grace).filter(|_| first).unwrap_or(since),
-            phase: Phase::New,
-            dirty: true,
-            copy: None,
-            flush: false,
-            told: None,
-            held: None,
-            used: false,
-            noted: 0,
-        }
-    }
-
-    pub fn handle(&self) -> Option<Arc<File>> {
-        match &self.phase {
-            Phase::Plain(p) => p.file.clone(),
-            _ => None,
-        }
-    }
-
-    /// There is something new in a file that was read to its end. Its state outlives it as a document.
-    pub fn unsettle(&mut self, shared: &mut Shared, stream: &Arc<Path>) {
-        if let Phase::Settled(state) = std::mem::replace(&mut self.phase, Phase::New)
-            && let Some(state) = state.filter(|_| self.live)
-        {
-            shared.tell(stream, self.id, *state);
-        }
-        self.dirty = true;
-    }
-
-    fn rotated(&self) -> bool {
-        self.gone || !self.live
-    }
-
-    /// Position now, of what is neither settled nor told to be finished as it is.
-    pub fn position(&self) -> Option<FileState> {
-        match &self.phase {
-            Phase::Plain(p) if p.consumed > 0 && self.told != Some((p.consumed, p.size, p.mtime_ns)) => Some(p.state(&self.path, self.inode)),
-            Phase::Packed(blocks) => blocks.state().filter(|s| s.length > 0),
-            Phase::Settled(Some(state)) if self.live => Some(FileState { path: self.path.clone(), ..(**state).clone() }),
-            _ => None,
-        }
-    }
-
-    /// Bytes (on disk) not given out.
-    pub fn behind(&self) -> u64 {
-        match &self.phase {
-            Phase::Plain(_) if self.copy.is_some() => 0,
-            Phase::Plain(p) => p.behind(),
-            Phase::Packed(b) => self.stat.0.saturating_sub(b.disk_position()),
-            Phase::New => self.stat.0,
-            Phase::Settled(_) | Phase::Failed(_) => 0,
-        }
-    }
-}
-
-pub(super) fn stat_of(found: &Found) -> (u64, i64) {
-    let ns = i128::from(found.mtime.0) * 1_000_000_000 + i128::from(found.mtime.1);
-    (found.size, ns.clamp(i64::MIN.into(), i64::MAX.into()).try_into().unwrap_or(0))
-}
-
 /// What comes after a step with one file.
-enum Turn {
+pub(super) enum Turn {
     Lines(Lines),
     /// The same file again.
     Again,
@@ -166,7 +47,7 @@ pub(super) struct Stream {
     before: Option<(PathBuf, (u64, u64), u64)>,
     /// Context was given, or is not needed any more.
     warmed: bool,
-    ghost: Option<Ghost>,
+    pub ghost: Option<Ghost>,
 }
 
 impl Stream {
@@ -266,20 +147,6 @@ impl Stream {
         if file.gone { Turn::Drop } else { Turn::Next }
     }
 
-    /// Looks whether what was consumed of the others is still there.
-    fn see_truncations(&mut self, except: usize, shared: &mut Shared, now: Instant) -> io::Result<()> {
-        for at in (0..self.files.len()).filter(|at| *at != except) {
-            let truncated = match self.files.get_mut(at).map(|f| &mut f.phase) {
-                Some(Phase::Plain(plain)) => plain.look(now)? == Look::Truncated,
-                _ => false,
-            };
-            if truncated {
-                self.truncated(at, shared, now);
-            }
-        }
-        Ok(())
-    }
-
     /// Opens a file and finds out how much of it is known.
     fn begin(&mut self, at: usize, shared: &mut Shared, now: Instant) -> Result<Turn, SourceError> {
         let Some(file) = self.files.get(at) else { return Ok(Turn::Next) };
@@ -294,7 +161,11 @@ impl Stream {
                 self.mark(at);
                 return Ok(Turn::Next);
             }
-            if let Some(f) = self.files.iter_mut().find(|f| f.gone && !f.flush && f.behind() > 0 && f.handle().is_some()) {
+            if let Some(f) = self
+                .files
+                .iter_mut()
+                .find(|f| f.gone && !f.flush && matches!(&f.phase, Phase::Plain(p) if p.behind() > 0 && p.file.is_some()))
+            {
                 (f.flush, f.dirty) = (true, true);
                 self.mark(at);
                 return Ok(Turn::Restart);
@@ -404,14 +275,6 @@ impl Stream {
         }
     }
 
-    /// The live file of which this one is the beginning, byte for byte.
-    fn original_of(&self, at: usize, opened: &Opened) -> Option<u64> {
-        let copy = self.files.get(at).filter(|f| !f.name.compressed)?;
-        let live = self.files.iter().find(|f| f.live && !f.gone && f.id != copy.id && !f.name.compressed)?;
-        let file = live.handle().or_else(|| File::open(&live.path).ok().map(Arc::new))?;
-        same_start(&opened.handle, &file, 0, opened.meta().size).ok().filter(|same| *same).map(|_| live.id)
-    }
-
     fn failed(&mut self, at: usize, path: &Path, error: SourceError, shared: &mut Shared) -> Turn {
         let os = match &error {
             SourceError::Io { error, .. } => error.raw_os_error(),
@@ -486,7 +349,13 @@ impl Stream {
         }
         let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |n| n + 1);
         bytes.truncate(whole);
-        (whole > 0).then(|| Lines { stream: self.name.clone(), file: file.id, bytes, warm: true, not_after: Some(file.stat.1.div_euclid(1_000_000_000)) })
+        (whole > 0).then(|| Lines {
+            stream: self.name.clone(),
+            file: file.id,
+            bytes,
+            warm: true,
+            not_after: Some(file.stat.1.div_euclid(1_000_000_000)),
+        })
     }
 
     /// Reads on in a plain file.
@@ -597,112 +466,6 @@ impl Stream {
         file.phase = Phase::Settled(None);
         Ok(Turn::Next)
     }
-
-    /// Files that begin like a live one are copies in the making, and nothing of them is new as long as
-    /// the live one holds it.
-    fn follow_copy(&mut self, at: usize, of: u64, seen: u64, shared: &mut Shared, now: Instant) -> io::Result<Turn> {
-        if let Some(original) = self.files.iter().position(|f| f.id == of) {
-            // What the original gave out it must hold still: a truncation has to be seen first.
-            let truncated = match self.files.get_mut(original).map(|f| &mut f.phase) {
-                Some(Phase::Plain(plain)) => plain.look(now)? == Look::Truncated,
-                _ => false,
-            };
-            if truncated {
-                self.truncated(original, shared, now);
-            } else if self.still_copy(at, original, seen)? {
-                return Ok(Turn::Next);
-            }
-        }
-        let Some(file) = self.files.get_mut(at) else { return Ok(Turn::Next) };
-        let Phase::Plain(plain) = &mut file.phase else { return Ok(Turn::Next) };
-        // What the original did not give is to be given here.
-        (file.copy, file.dirty, plain.at_end) = (None, true, false);
-        match self.ghost.as_ref().filter(|g| g.id == of && plain.meets(g, true)) {
-            Some(ghost) => plain.skip_ghost(ghost)?,
-            None if plain.behind() > 0 => {
-                if plain.consumed > 0 {
-                    shared.known.push(FileState { complete: false, ..plain.state(&file.path, file.inode) });
-                }
-                shared.open = shared.open.saturating_sub(1);
-                file.held = plain.file.take();
-                file.phase = Phase::New;
-            }
-            None => {}
-        }
-        Ok(Turn::Again)
-    }
-
-    /// Whether the file is the beginning of another one still. Consumes what the other has given out.
-    fn still_copy(&mut self, at: usize, original: usize, seen: u64) -> io::Result<bool> {
-        let Some(other) = self.files.get(original) else { return Ok(false) };
-        let (of, consumed) = match &other.phase {
-            Phase::Plain(p) => (other.id, p.consumed),
-            _ => (other.id, 0),
-        };
-        let handle = match other.handle() {
-            Some(handle) => handle,
-            None => Arc::new(File::open(&other.path)?),
-        };
-        let Some(file) = self.files.get_mut(at) else { return Ok(false) };
-        let Phase::Plain(plain) = &mut file.phase else { return Ok(false) };
-        if seen == consumed && plain.at_end {
-            return Ok(true);
-        }
-        let same = plain.follow_copy(&handle, consumed.min(plain.size))?;
-        let copy = plain.file.clone().unwrap_or_else(|| handle.clone());
-        if !same || !same_start(&copy, &handle, plain.consumed, plain.size)? {
-            return Ok(false);
-        }
-        plain.at_end = true;
-        file.copy = Some((of, consumed));
-        Ok(true)
-    }
-
-    /// The file was truncated, and begins anew. If it was copied before, the copy is found first.
-    fn truncated(&mut self, at: usize, shared: &mut Shared, now: Instant) {
-        let Some(file) = self.files.get_mut(at) else { return };
-        let Phase::Plain(plain) = std::mem::replace(&mut file.phase, Phase::New) else { return };
-        shared.open = shared.open.saturating_sub(usize::from(plain.file.is_some()));
-        (file.dirty, file.copy, file.told, file.noted) = (true, None, None, 0);
-        file.held = plain.file.clone();
-        shared.scan_wanted = true;
-        if plain.behind() > 0 {
-            let text = format!("{}: truncated while {} bytes of it were not read; they are lost unless there is a copy", crate::source::shown(&file.path), plain.behind());
-            shared.reports.note(&file.path, text);
-        }
-        if plain.consumed > 0 {
-            let state = FileState { complete: true, ..plain.state(&file.path, file.inode) };
-            if let Some(earlier) = plain.earlier_state(&file.path, file.inode) {
-                shared.known.push(earlier);
-            }
-            self.ghost = Some(plain.ghost(file.id));
-            shared.tell(&self.name, file.id, state);
-        }
-        file.id = shared.fresh_id();
-        (file.since, file.used) = (now, false);
-    }
-
-    /// A scan saw the file.
-    pub fn seen(file: &mut Tracked, name: Name, found: &Found, now: Instant) {
-        let stat = stat_of(found);
-        (file.path, file.name, file.gone) = (found.path.clone(), name, false);
-        let changed = stat != file.stat;
-        if changed {
-            file.steady = now;
-        }
-        if matches!(file.phase, Phase::Settled(_)) {
-            file.dirty |= changed;
-            return;
-        }
-        file.stat = stat;
-        match &file.phase {
-            Phase::Failed(again) if changed || *again => (file.phase, file.dirty) = (Phase::New, true),
-            Phase::New => file.dirty = true,
-            // Looks may be due though the stat is the same: `Plain::look` knows.
-            Phase::Plain(p) => file.dirty |= p.file.is_some() || stat != (p.size, p.mtime_ns),
-            _ => {}
-        }
-    }
 }
 
 /// Which stream a path belongs to by its name.
@@ -712,24 +475,6 @@ pub(super) fn stream_of(path: &Path) -> PathBuf {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = std::fs::canonicalize(parent).unwrap_or_else(|_| parent.to_path_buf());
     folder.join(std::ffi::OsStr::from_bytes(&name.stem))
-}
-
-/// Whether the bytes up to `until` are the same, which neither file ends before.
-fn same_start(a: &File, b: &File, mut from: u64, until: u64) -> io::Result<bool> {
-    if b.metadata()?.len() < until {
-        return Ok(false);
-    }
-    let mut size = 4096;
-    while from < until {
-        let want = usize::try_from(until - from).unwrap_or(usize::MAX).min(size);
-        let (mut x, mut y) = (vec![0; want], vec![0; want]);
-        if read_full(a, from, &mut x)? < want || read_full(b, from, &mut y)? < want || x != y {
-            return Ok(false);
-        }
-        from += want as u64;
-        size = 256 * 1024;
-    }
-    Ok(true)
 }
 
 /// The last whole lines before `length` of a plain file.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::tail_model::{Stored, fast_dir};
 use super::*;
-use crate::source::live::{Activity, Live};
+use crate::source::live::{Activity, Checkpoint, Live};
 use crate::source::tail::{Hint, TailOptions, Tailer};
 
 /// A folder, its reader, and what the reader gave.
@@ -360,6 +360,30 @@ fn real_notifications_arrive_and_sleep_while_nothing_happens() {
     assert_eq!(woken.load(Ordering::Relaxed), before, "reading wakes nobody");
 }
 
+/// T8: the limit of inotify is reached.
+#[test]
+fn without_notifications_files_are_polled_until_there_are_some() {
+    let mut b = Bench::with(
+        &["mail.log"],
+        TailOptions { wake: Some(Arc::new(|| {})), rescan: Duration::from_secs(3600), ..TailOptions::default() },
+    );
+    b.tailer.fail_watch(true);
+    b.add("mail.log", b"a\n");
+    assert_eq!(b.after(1), "a\n");
+    let problems = b.problems();
+    assert!(problems.len() == 1 && problems[0].0.contains("max_user_watches"), "{problems:?}");
+    b.add("mail.log", b"b\n");
+    assert_eq!(b.after(1), "b\n");
+    assert!(b.tailer.due(b.now) <= b.now + b.options.poll);
+    b.tailer.fail_watch(false);
+    b.after(70);
+    if b.problems().iter().any(|p| p.1) {
+        assert!(b.tailer.due(b.now) > b.now + Duration::from_secs(600), "it sleeps again");
+    } else {
+        eprintln!("skipped: no notifications to be had here");
+    }
+}
+
 /// T9
 #[test]
 fn few_descriptors_are_enough_and_a_deleted_file_is_read_to_its_end() {
@@ -520,4 +544,22 @@ fn streams_take_turns() {
     assert!(blocks.iter().any(|l| l == b"quiet\n"));
     assert!(b.tailer.health()[0].behind > 40_000);
     assert_eq!(b.tailer.health()[0].activity, Activity::CatchingUp);
+}
+
+#[test]
+fn standard_input_is_read_until_it_ends() {
+    let input = std::io::Cursor::new([lines(3000, 6), vec![b'x'; 300], b"\nlast".to_vec()].concat());
+    let expected = input.get_ref().clone();
+    let mut feed = crate::source::stdin::from_reader(input, 250, Arc::new(|| {})).unwrap();
+    let mut got = Vec::new();
+    for _ in 0..500 {
+        match feed.next(Instant::now()) {
+            Some(lines) => got.extend(lines.bytes),
+            None if feed.health()[0].activity == Activity::Ended => break,
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+    let cut = expected.len() - 300 - 5;
+    assert_eq!(got, [&expected[..cut - 1], &[b'x'; 250][..], b"\nlast\n"].concat());
+    assert_eq!((feed.health()[0].oversized, feed.checkpoint()), (1, Checkpoint::default()));
 }
