@@ -12,8 +12,11 @@
 //!
 //! What is lost, and only that: with `copytruncate`, lines written between the copy and the
 //! truncation (that is its documented flaw; what was read before the truncation is not affected);
-//! lines of a file that was truncated, or deleted while its descriptor had to be closed, before they
-//! were read; a last line without newline in a file that stays.
+//! lines of a file that was truncated, or deleted while its descriptor had to be closed
+//! ([`TailOptions::max_open`], [`TailOptions::hold`]), before they were read; a last line without
+//! newline in a file that stays. What may be read twice: a file cut in its middle, not to its start
+//! (`truncate -s 1M`), from the last position known; a copy of which more was read in the original
+//! than it holds, if the program is killed before it has seen that copy.
 
 mod copies;
 mod follow;
