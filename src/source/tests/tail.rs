@@ -563,3 +563,92 @@ fn standard_input_is_read_until_it_ends() {
     assert_eq!(got, [&expected[..cut], &[b'x'; 250][..], b"\nlast\n"].concat());
     assert_eq!((feed.health()[0].oversized, feed.checkpoint()), (1, Checkpoint::default()));
 }
+
+/// Real time and real races: a writer, a rotator and a compressor at work while files are opened and read.
+#[test]
+fn nothing_is_lost_or_doubled_while_files_turn_under_the_reader() {
+    let dir = fast_dir();
+    let (live, folder) = (dir.path().join("mail.log"), dir.path().to_path_buf());
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stopped = stop.clone();
+    let writing = std::thread::spawn(move || {
+        let (mut n, mut turns) = (0u64, 0u32);
+        while !stopped.load(Ordering::Relaxed) {
+            let mut file = OpenOptions::new().create(true).append(true).open(folder.join("mail.log")).unwrap();
+            for i in 0..60 {
+                let text: String = (0..40).map(|k| format!("line {}\n", n + k)).collect();
+                n += 40;
+                // Sometimes a line comes in two parts.
+                let (a, b) = text.split_at(if i % 7 == 0 { text.len() - 3 } else { text.len() });
+                file.write_all(a.as_bytes()).unwrap();
+                std::thread::sleep(Duration::from_millis(2));
+                file.write_all(b.as_bytes()).unwrap();
+                if i == 50 {
+                    // As logrotate does, with its oldest files compressed behind the writer's back.
+                    turns += 1;
+                    for old in (1..turns).rev() {
+                        for suffix in ["", ".gz"] {
+                            let from = folder.join(format!("mail.log.{old}{suffix}"));
+                            if from.exists() {
+                                fs::rename(from, folder.join(format!("mail.log.{}{suffix}", old + 1))).unwrap();
+                            }
+                        }
+                    }
+                    fs::rename(folder.join("mail.log"), folder.join("mail.log.1")).unwrap();
+                    if turns > 2 {
+                        let plain = folder.join("mail.log.3");
+                        fs::write(folder.join("mail.log.3.gz"), pack(Compression::Gzip, &fs::read(&plain).unwrap())).unwrap();
+                        fs::remove_file(plain).unwrap();
+                    }
+                }
+            }
+        }
+        n
+    });
+    let options = TailOptions {
+        poll: Duration::from_millis(15),
+        rescan: Duration::from_millis(15),
+        grace: Duration::from_millis(100),
+        hold: Duration::from_millis(400),
+        ..TailOptions::default()
+    };
+    let mut stored = Stored::default();
+    let (mut tailer, mut fresh) = (stored.tailer(vec![live.clone()], options.clone()), Vec::new());
+    let begun = Instant::now();
+    let mut rounds = 0u64;
+    let mut total = None;
+    let mut end = begun + Duration::from_secs(60);
+    let writing = &mut Some(writing);
+    while Instant::now() < end {
+        while let Some(lines) = tailer.next(Instant::now()) {
+            if !lines.warm {
+                fresh.extend(lines.bytes.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec));
+            }
+        }
+        rounds += 1;
+        if rounds % 40 == 0 {
+            stored.commit(tailer.checkpoint(), &mut fresh);
+            tailer.committed();
+        }
+        if rounds % 230 == 0 && total.is_none() {
+            fresh.clear(); // killed
+            tailer = stored.tailer(vec![live.clone()], options.clone());
+        }
+        if begun.elapsed() > Duration::from_secs(5) && total.is_none() {
+            stop.store(true, Ordering::Relaxed);
+            total = writing.take().map(|w| w.join().unwrap());
+            end = Instant::now() + Duration::from_millis(1500);
+        }
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    while let Some(lines) = tailer.next(Instant::now()) {
+        assert!(lines.warm, "everything was read long ago");
+    }
+    stored.commit(tailer.checkpoint(), &mut fresh);
+    let mut numbers: Vec<u64> =
+        stored.lines.iter().map(|l| String::from_utf8_lossy(l).trim().strip_prefix("line ").unwrap().parse().unwrap()).collect();
+    let in_order = numbers.is_sorted();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..total.unwrap()).collect::<Vec<_>>());
+    assert!(in_order, "each file's lines came after those of the file before");
+}
