@@ -626,11 +626,11 @@ fn nothing_is_lost_or_doubled_while_files_turn_under_the_reader() {
             }
         }
         rounds += 1;
-        if rounds % 40 == 0 {
+        if rounds.is_multiple_of(40) {
             stored.commit(tailer.checkpoint(), &mut fresh);
             tailer.committed();
         }
-        if rounds % 230 == 0 && total.is_none() {
+        if rounds.is_multiple_of(230) && total.is_none() {
             fresh.clear(); // killed
             tailer = stored.tailer(vec![live.clone()], options.clone());
         }
