@@ -9,7 +9,8 @@
 //! The modules in that order:
 //!
 //! * [`model`]: plain data and pure functions: event, record, journey, query. Imports nothing of ours.
-//! * [`source`]: where bytes come from: files plain and compressed, in whole lines, with their identity.
+//! * [`source`]: where bytes come from: files plain and compressed, in whole lines, with their identity;
+//!   live: files that are followed, the journal, a syslog listener, standard input, all in one shape.
 //! * [`parse`]: line to event: the frame, then the patterns of `parsers/*.toml`.
 //! * [`resolve`]: what needs the order of one source: year and zone, equal lines, split entries.
 //! * [`ledger`]: folds events into records between two commits.

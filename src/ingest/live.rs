@@ -207,9 +207,6 @@ impl<'a> LiveLoop<'a> {
     }
 
     fn take(&mut self, lines: &Lines) {
-        if lines.warm {
-            return;
-        }
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut stream = match self.streams.remove(&lines.stream) {
             Some(stream) => stream,

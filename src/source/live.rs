@@ -34,8 +34,6 @@ pub struct Lines {
     pub file: u64,
     /// Never empty; every line ends in `\n`.
     pub bytes: Vec<u8>,
-    /// Lines that an earlier run consumed, once more for context: make nothing new of them.
-    pub warm: bool,
     /// Seconds since 1970: the latest moment these lines can speak of, for stamps without a year (a
     /// file's time of last change). `None`: the present.
     pub not_after: Option<i64>,

@@ -24,21 +24,29 @@
 mod blocks;
 mod decompress;
 mod discover;
+mod feed;
+pub mod framing;
 mod identity;
+pub mod journal;
 pub mod live;
 mod open;
 mod order;
+mod stdin;
+pub mod syslog;
 pub mod tail;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 pub use blocks::{Block, BlockOptions, Blocks};
 pub use discover::{Discovered, FileKind, Series, SourceFile, discover};
+pub use feed::Feed;
 pub use identity::{FileState, Hash128, Known, Recall};
 pub use open::{Compression, Meta, Opened, open};
+pub use stdin::stdin;
 
 /// Bytes at the start of a file (decompressed) whose hash finds the candidates for a recall.
 pub const HEAD_LEN: usize = 64 * 1024;

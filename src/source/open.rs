@@ -115,6 +115,11 @@ pub fn open(file: &SourceFile, limits: &Limits) -> Result<Opened, SourceError> {
         FileKind::File | FileKind::Stream => File::open(&file.path),
     };
     let handle = handle.map_err(|e| SourceError::from_io(&file.path, "open it", e))?;
+    opened(file, Arc::new(handle), limits)
+}
+
+/// As [`open`], for a file that is open already.
+pub(super) fn opened(file: &SourceFile, handle: Arc<File>, limits: &Limits) -> Result<Opened, SourceError> {
     let stat = handle.metadata().map_err(|e| SourceError::from_io(&file.path, "look at it", e))?;
     if stat.is_dir() {
         let path = file.path.clone();
@@ -127,7 +132,7 @@ pub fn open(file: &SourceFile, limits: &Limits) -> Result<Opened, SourceError> {
         regular: file.kind == FileKind::File && stat.is_file(),
         holes: false,
         meta: Meta { dev: stat.dev(), ino: stat.ino(), size: stat.size(), mtime_ns },
-        handle: Arc::new(handle),
+        handle,
         limits: limits.clone(),
         bytes: None,
         head: Vec::new(),

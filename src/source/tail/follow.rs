@@ -63,7 +63,10 @@ impl Recent {
             self.bytes.extend_from_slice(bytes);
             return;
         }
-        let mut drop = all - RECENT;
+        // From the start of a line if one is near, since a recall goes back to that.
+        let near = self.bytes.iter().chain(bytes).enumerate().skip(all - RECENT - 1).take(RECENT - COMPARED);
+        let line = near.filter(|(_, b)| **b == b'\n').map(|(at, _)| at + 1).next();
+        let mut drop = line.unwrap_or(all - RECENT);
         self.start += drop as u64;
         let old = drop.min(self.bytes.len());
         self.before.update(self.bytes.get(..old).unwrap_or_default());
@@ -99,8 +102,6 @@ pub(super) struct Plain {
     /// When a change was last seen.
     pub changed: Instant,
     pub used: Instant,
-    /// Whole lines before the resumed position, until given out.
-    pub warm: Vec<u8>,
     pub extra: serde_json::Value,
     hasher: Box<Xxh3>,
     head: Option<Hash128>,
@@ -123,7 +124,6 @@ impl Plain {
             at_end: false,
             changed: now,
             used: now,
-            warm: Vec::new(),
             extra: serde_json::Value::Null,
             hasher: Box::default(),
             head: None,

@@ -12,14 +12,19 @@
 //!
 //! What is lost, and only that: with `copytruncate`, lines written between the copy and the
 //! truncation (that is its documented flaw; what was read before the truncation is not affected);
-//! lines of a file that was truncated, or deleted while its descriptor had to be closed, before they
-//! were read; a last line without newline in a file that stays.
+//! lines of a file that was truncated, or deleted while its descriptor had to be closed
+//! ([`TailOptions::max_open`], [`TailOptions::hold`]), before they were read; a last line without
+//! newline in a file that stays. What may be read twice: a file cut in its middle, not to its start
+//! (`truncate -s 1M`), from the last position known; a copy of which more was read in the original
+//! than it holds, if the program is killed before it has seen that copy.
 
+mod copies;
 mod follow;
 mod report;
 mod scan;
 mod shared;
 mod stream;
+mod tracked;
 mod watch;
 
 use std::collections::{BTreeSet, HashMap};
@@ -29,7 +34,8 @@ use std::time::{Duration, Instant};
 use self::report::Topic;
 use self::scan::scan;
 use self::shared::Shared;
-use self::stream::{Phase, Stream, Tracked};
+use self::stream::Stream;
+use self::tracked::{Phase, Tracked};
 use self::watch::Watch;
 use super::discover::Members;
 use super::live::{Activity, Checkpoint, FilePosition, Health, Lines, Live, Problem, Wake};
@@ -152,8 +158,9 @@ impl Tailer {
         let homes: HashMap<(u64, u64), usize> =
             self.streams.iter().enumerate().flat_map(|(at, s)| s.files.iter().map(move |f| (f.inode, at))).collect();
         let mut lists: Vec<Members> = self.streams.iter().map(|_| Members::new()).collect();
+        let named: HashMap<PathBuf, usize> = self.streams.iter().enumerate().map(|(at, s)| (s.name.to_path_buf(), at)).collect();
         for (name, members) in std::mem::take(&mut seen.streams) {
-            let own = self.streams.iter().position(|s| *s.name == *name).unwrap_or(self.streams.len());
+            let own = named.get(&name).copied().unwrap_or(self.streams.len());
             if own == self.streams.len() {
                 self.streams.push(Stream::new(name));
                 lists.push(Members::new());
@@ -170,9 +177,8 @@ impl Tailer {
             update(stream, list, unsure, first, &mut self.shared, now);
         }
         self.streams.retain(|s| !s.files.is_empty());
-        self.turn = 0;
         self.index();
-        self.shared.open = self.streams.iter().flat_map(|s| &s.files).filter(|f| is_open(f)).count();
+        self.shared.open = self.streams.iter().flat_map(|s| &s.files).filter(|f| f.is_open()).count();
         self.folders = std::mem::take(&mut seen.folders);
         self.sync_watch(now);
     }
@@ -191,7 +197,7 @@ impl Tailer {
         self.by_path.clear();
         for (at, stream) in self.streams.iter().enumerate() {
             for file in &stream.files {
-                if let Ok(real) = std::fs::canonicalize(&file.path) {
+                if let Some(real) = file.linked.then(|| std::fs::canonicalize(&file.path).ok()).flatten() {
                     self.by_path.insert(real, at);
                 }
                 self.by_path.insert(file.path.clone(), at);
@@ -209,6 +215,8 @@ impl Tailer {
         }
         let watch = match self.watch.take() {
             Some(watch) => Ok(watch),
+            #[cfg(test)]
+            None if self.shared.no_watch => Err((PathBuf::from("/"), notify::Error::new(notify::ErrorKind::MaxFilesWatch))),
             None => Watch::new(wake).map_err(|e| (PathBuf::from("/"), e)),
         };
         let synced = watch.and_then(|mut watch| {
@@ -252,6 +260,18 @@ impl Tailer {
         due
     }
 
+    /// Makes opening a path fail with an error number.
+    #[cfg(test)]
+    pub(super) fn fail_open(&mut self, fault: Option<(PathBuf, i32)>) {
+        self.shared.fault = fault;
+    }
+
+    /// Lets no notification be had.
+    #[cfg(test)]
+    pub(super) fn fail_watch(&mut self, fail: bool) {
+        self.shared.no_watch = fail;
+    }
+
     /// Files followed at the moment, for "watching ...".
     pub fn watched(&self) -> Vec<PathBuf> {
         self.streams.iter().flat_map(|s| s.files.iter().filter(|f| f.live && !f.gone).map(|f| f.path.clone())).collect()
@@ -267,9 +287,11 @@ impl Tailer {
             if !stream.active && stream.wake.is_none_or(|w| w > now) {
                 continue;
             }
-            if let Some(lines) = stream.step(&mut self.shared, now) {
+            let lines = stream.step(&mut self.shared, now);
+            stream.behind_since = (stream.behind() > 0).then(|| stream.behind_since.unwrap_or(now));
+            if lines.is_some() {
                 self.turn = at + 1;
-                return Some(lines);
+                return lines;
             }
         }
         None
@@ -277,34 +299,11 @@ impl Tailer {
 
     /// Closes the least recently used half of the files that can be opened again when they change.
     fn make_room(&mut self) {
-        let mut idle: Vec<&mut stream::Tracked> = self.streams.iter_mut().flat_map(|s| &mut s.files).filter(|f| can_close(f)).collect();
-        idle.sort_by_key(|f| used(f));
+        let mut idle: Vec<&mut Tracked> = self.streams.iter_mut().flat_map(|s| &mut s.files).filter(|f| f.can_close()).collect();
+        idle.sort_by_key(|f| f.last_used());
         let half = idle.len().div_ceil(2);
-        for file in idle.into_iter().take(half) {
-            if let Phase::Plain(p) = &mut file.phase {
-                p.file = None;
-                self.shared.open = self.shared.open.saturating_sub(1);
-            }
-        }
-    }
-}
-
-fn is_open(file: &Tracked) -> bool {
-    match &file.phase {
-        Phase::Plain(p) => p.file.is_some(),
-        Phase::Packed(_) => true,
-        _ => false,
-    }
-}
-
-fn can_close(file: &Tracked) -> bool {
-    !file.gone && matches!(&file.phase, Phase::Plain(p) if p.file.is_some() && p.at_end)
-}
-
-fn used(file: &Tracked) -> Option<Instant> {
-    match &file.phase {
-        Phase::Plain(p) => Some(p.used),
-        _ => None,
+        self.shared.open = self.shared.open.saturating_sub(half);
+        idle.into_iter().take(half).for_each(Tracked::close);
     }
 }
 
@@ -322,7 +321,7 @@ fn update(stream: &mut Stream, list: Members, unsure: bool, first: bool, shared:
     }
     let mut files = Vec::new();
     for mut file in gone {
-        if !is_open(&file) {
+        if !file.is_open() {
             shared.reports.end(Topic::Read, &file.path);
             continue;
         }
@@ -337,7 +336,7 @@ fn update(stream: &mut Stream, list: Members, unsure: bool, first: bool, shared:
     for (at, (name, found)) in list.into_iter().enumerate() {
         let mut file = match before.remove(&found.inode) {
             Some(mut file) => {
-                Stream::seen(&mut file, name, &found, now);
+                file.seen(name, &found, now);
                 file
             }
             None => Tracked::new(shared.fresh_id(), name, &found, now, first, shared),
@@ -416,11 +415,10 @@ impl Tailer {
         let behind = stream.behind();
         let error = stream.files.iter().find_map(|f| self.shared.reports.about(&f.path)).or_else(|| self.shared.reports.general());
         let readable = stream.files.iter().any(|f| !matches!(f.phase, Phase::Failed(_)));
-        let partial = stream.files.iter().all(|f| matches!(&f.phase, Phase::Plain(p) if p.at_end) || f.behind() == 0);
-        let activity = match (readable, partial) {
+        let activity = match (readable, behind) {
             (false, _) => Activity::Failed,
-            (true, true) => Activity::Following,
-            (true, false) => Activity::CatchingUp,
+            (true, 0) => Activity::Following,
+            _ => Activity::CatchingUp,
         };
         Health {
             stream: stream.name.clone(),

@@ -1,6 +1,7 @@
 //! What all streams of a tailer share.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +10,8 @@ use super::TailOptions;
 use super::report::{Reports, Topic};
 use crate::source::identity::{FileState, Hash128, Known};
 use crate::source::live::FilePosition;
-use crate::source::{Opened, SourceError, SourceFile, open};
+use crate::source::open::{Opened, open, opened};
+use crate::source::{SourceError, SourceFile};
 
 /// States that are kept at least, before the oldest half is forgotten.
 const MAX_KNOWN: usize = 50_000;
@@ -37,6 +39,9 @@ pub(super) struct Shared {
     /// Tests make opening a path fail with this error.
     #[cfg(test)]
     pub fault: Option<(std::path::PathBuf, i32)>,
+    /// Tests let no notification be had.
+    #[cfg(test)]
+    pub no_watch: bool,
 }
 
 impl Shared {
@@ -56,6 +61,8 @@ impl Shared {
             live_before: live.iter().map(mark).collect(),
             #[cfg(test)]
             fault: None,
+            #[cfg(test)]
+            no_watch: false,
         }
     }
 
@@ -98,12 +105,16 @@ impl Shared {
         }
     }
 
-    pub fn open_file(&mut self, path: &Path, inode: (u64, u64)) -> Result<Opened, SourceError> {
+    /// Opens a file, or takes the descriptor that is `held`.
+    pub fn open_file(&mut self, path: &Path, inode: (u64, u64), held: Option<Arc<File>>) -> Result<Opened, SourceError> {
+        let file = SourceFile { inode: Some(inode), ..SourceFile::new(path) };
+        if let Some(handle) = held {
+            return opened(&file, handle, &self.options.limits);
+        }
         #[cfg(test)]
         if let Some((_, errno)) = self.fault.as_ref().filter(|(p, _)| p == path) {
             return Err(SourceError::from_io(path, "open it", io::Error::from_raw_os_error(*errno)));
         }
-        let file = SourceFile { inode: Some(inode), ..SourceFile::new(path) };
         let opened = open(&file, &self.options.limits)?;
         self.reports.end(Topic::Descriptors, Path::new("/"));
         Ok(opened)

@@ -1,16 +1,15 @@
 //! One stream: a live file and its rotated siblings, read in order.
 
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::follow::{Ghost, Look, Plain, Step, read_full};
+use super::follow::{Ghost, Look, Plain, Step, mtime_ns};
 use super::report::Topic;
 use super::shared::Shared;
-use crate::source::discover::Found;
+use super::tracked::{Phase, Tracked};
 use crate::source::identity::Recall;
 use crate::source::live::Lines;
 use crate::source::order::Name;
@@ -19,113 +18,8 @@ use crate::source::{Blocks, Compression, FileState, Opened, SourceError};
 /// Steps without a line (a hole, a line of many MiB) before another stream has its turn.
 const MAX_PASSED: usize = 64;
 
-/// A file of the stream.
-pub(super) struct Tracked {
-    /// Unique; a new one when the file begins anew.
-    pub id: u64,
-    pub path: PathBuf,
-    pub inode: (u64, u64),
-    pub name: Name,
-    /// Size and time of change when a scan, or the one who settled it, saw it last.
-    pub stat: (u64, i64),
-    /// The last of the stream, which is written to.
-    pub live: bool,
-    /// It has no name any more that is known here.
-    pub gone: bool,
-    /// Since when it is rotated or gone.
-    pub since: Instant,
-    /// Since when all scans saw the same `stat`.
-    pub steady: Instant,
-    pub phase: Phase,
-    /// May have changed: look.
-    pub dirty: bool,
-    /// It begins like another file, whose id this is, and may be a copy in the making; how far that was read when last compared.
-    copy: Option<(u64, u64)>,
-    /// The last line of a file that is gone is to be given out though it has no newline.
-    flush: bool,
-    /// Length and stat when it was last told to be finished.
-    told: Option<(u64, u64, i64)>,
-    /// Length last added to what is known.
-    noted: u64,
-}
-
-/// What is done with a file.
-pub(super) enum Phase {
-    /// Not opened yet.
-    New,
-    Plain(Box<Plain>),
-    Packed(Box<Blocks>),
-    /// Everything in it was read, as long as its stat stays. The state, if it was recalled only.
-    Settled(Option<Box<FileState>>),
-    /// Cannot be read. Whether to try again though its stat stays.
-    Failed(bool),
-}
-
-impl Tracked {
-    pub fn new(id: u64, name: Name, found: &Found, now: Instant, first: bool, shared: &Shared) -> Tracked {
-        // What lies there at the first look was there before: nothing to wait for.
-        let since = if first { now.checked_sub(shared.options.grace).unwrap_or(now) } else { now };
-        Tracked {
-            id,
-            path: found.path.clone(),
-            inode: found.inode,
-            name,
-            stat: stat_of(found),
-            live: false,
-            gone: false,
-            since,
-            steady: since.checked_sub(shared.options.grace).filter(|_| first).unwrap_or(since),
-            phase: Phase::New,
-            dirty: true,
-            copy: None,
-            flush: false,
-            told: None,
-            noted: 0,
-        }
-    }
-
-    pub fn handle(&self) -> Option<Arc<File>> {
-        match &self.phase {
-            Phase::Plain(p) => p.file.clone(),
-            _ => None,
-        }
-    }
-
-    fn rotated(&self) -> bool {
-        self.gone || !self.live
-    }
-
-    /// Position now, of what is neither settled nor told to be finished as it is.
-    pub fn position(&self) -> Option<FileState> {
-        match &self.phase {
-            Phase::Plain(p) if p.consumed > 0 && self.told != Some((p.consumed, p.size, p.mtime_ns)) => {
-                Some(p.state(&self.path, self.inode))
-            }
-            Phase::Packed(blocks) => blocks.state().filter(|s| s.length > 0),
-            Phase::Settled(Some(state)) if self.live => Some(FileState { path: self.path.clone(), ..(**state).clone() }),
-            _ => None,
-        }
-    }
-
-    /// Bytes (on disk) not given out.
-    pub fn behind(&self) -> u64 {
-        match &self.phase {
-            Phase::Plain(_) if self.copy.is_some() => 0,
-            Phase::Plain(p) => p.behind(),
-            Phase::Packed(b) => self.stat.0.saturating_sub(b.disk_position()),
-            Phase::New => self.stat.0,
-            Phase::Settled(_) | Phase::Failed(_) => 0,
-        }
-    }
-}
-
-pub(super) fn stat_of(found: &Found) -> (u64, i64) {
-    let ns = i128::from(found.mtime.0) * 1_000_000_000 + i128::from(found.mtime.1);
-    (found.size, ns.clamp(i64::MIN.into(), i64::MAX.into()).try_into().unwrap_or(0))
-}
-
 /// What comes after a step with one file.
-enum Turn {
+pub(super) enum Turn {
     Lines(Lines),
     /// The same file again.
     Again,
@@ -148,27 +42,12 @@ pub(super) struct Stream {
     pub lines: u64,
     pub oversized: u64,
     pub behind_since: Option<Instant>,
-    /// The file before the first new line, and how far it was read: for context.
-    before: Option<(PathBuf, (u64, u64), u64)>,
-    /// Context was given, or is not needed any more.
-    warmed: bool,
-    ghost: Option<Ghost>,
+    pub ghost: Option<Ghost>,
 }
 
 impl Stream {
     pub fn new(name: PathBuf) -> Stream {
-        Stream {
-            name: name.into(),
-            files: Vec::new(),
-            active: true,
-            wake: None,
-            lines: 0,
-            oversized: 0,
-            behind_since: None,
-            before: None,
-            warmed: false,
-            ghost: None,
-        }
+        Stream { name: name.into(), files: Vec::new(), active: true, wake: None, lines: 0, oversized: 0, behind_since: None, ghost: None }
     }
 
     /// The next lines, if there are any now.
@@ -178,9 +57,7 @@ impl Stream {
         while at < self.files.len() {
             match self.advance(at, shared, now) {
                 Turn::Lines(lines) => {
-                    if !lines.warm {
-                        self.lines += memchr::memchr_iter(b'\n', &lines.bytes).count() as u64;
-                    }
+                    self.lines += memchr::memchr_iter(b'\n', &lines.bytes).count() as u64;
                     return Some(lines);
                 }
                 Turn::Again | Turn::Restart if passed > MAX_PASSED => return None,
@@ -206,7 +83,8 @@ impl Stream {
     fn advance(&mut self, at: usize, shared: &mut Shared, now: Instant) -> Turn {
         let Some(file) = self.files.get_mut(at) else { return Turn::Next };
         match &file.phase {
-            Phase::Settled(_) | Phase::Failed(_) => Turn::Next,
+            Phase::Failed(_) => Turn::Next,
+            Phase::Settled(_) => self.settled(at, shared, now),
             Phase::New => {
                 if !std::mem::take(&mut file.dirty) {
                     return Turn::Next;
@@ -232,6 +110,25 @@ impl Stream {
         }
     }
 
+    /// Has a file that was read to its end changed, and may later files be read?
+    fn settled(&mut self, at: usize, shared: &mut Shared, now: Instant) -> Turn {
+        let Some(file) = self.files.get_mut(at) else { return Turn::Next };
+        if std::mem::take(&mut file.dirty) {
+            let meta = file.held.as_ref().map_or_else(|| std::fs::metadata(&file.path), |held| held.metadata());
+            if meta.is_ok_and(|m| (m.size(), mtime_ns(&m)) != file.stat) {
+                file.unsettle(shared, &self.name);
+                return Turn::Again;
+            }
+        }
+        let grace = file.since + shared.options.grace;
+        if file.rotated() && now < grace {
+            file.dirty = true;
+            self.wake_at(grace);
+            return Turn::Hold;
+        }
+        if file.gone { Turn::Drop } else { Turn::Next }
+    }
+
     /// Opens a file and finds out how much of it is known.
     fn begin(&mut self, at: usize, shared: &mut Shared, now: Instant) -> Result<Turn, SourceError> {
         let Some(file) = self.files.get(at) else { return Ok(Turn::Next) };
@@ -246,7 +143,11 @@ impl Stream {
                 self.mark(at);
                 return Ok(Turn::Next);
             }
-            if let Some(f) = self.files.iter_mut().find(|f| f.gone && !f.flush && f.behind() > 0 && f.handle().is_some()) {
+            if let Some(f) = self
+                .files
+                .iter_mut()
+                .find(|f| f.gone && !f.flush && matches!(&f.phase, Phase::Plain(p) if p.behind() > 0 && p.file.is_some()))
+            {
                 (f.flush, f.dirty) = (true, true);
                 self.mark(at);
                 return Ok(Turn::Restart);
@@ -254,15 +155,23 @@ impl Stream {
         }
         let Some(file) = self.files.get(at) else { return Ok(Turn::Next) };
         let (path, inode, live) = (file.path.clone(), file.inode, file.live);
-        let mut opened = shared.open_file(&path, inode)?;
+        let held = self.files.get_mut(at).and_then(|f| f.held.take());
+        let mut opened = shared.open_file(&path, inode, held)?;
         if opened.replaced() {
             shared.scan_wanted = true;
             return Ok(Turn::Next);
         }
         opened.holes = true;
         if opened.meta().size == 0 {
+            if live {
+                // Held open though there is nothing in it: it may be deleted, and written to all the same.
+                let plain = Plain::fresh(opened.handle.clone(), now);
+                self.set(at, Phase::Plain(Box::new(plain)), None, shared);
+                return Ok(Turn::Again);
+            }
             return Ok(Turn::Next);
         }
+        self.see_truncations(at, shared, now).map_err(|e| SourceError::from_io(&path, "compare it", e))?;
         if !live && let Some(id) = self.original_of(at, &opened) {
             let plain = Plain::fresh(opened.handle.clone(), now);
             self.set(at, Phase::Plain(Box::new(plain)), Some((id, u64::MAX)), shared);
@@ -287,7 +196,7 @@ impl Stream {
             Recall::Prefix(state) => Some(state.extra.clone()),
             Recall::New => None,
         };
-        if let (None, Some(file)) = (&extra, self.files.get_mut(at)) {
+        if let (None, Some(file)) = (&extra, self.files.get_mut(at).filter(|f| f.used)) {
             file.id = shared.fresh_id();
         }
         if opened.compression()? != Compression::Plain {
@@ -309,11 +218,16 @@ impl Stream {
 
     fn settle(&mut self, at: usize, opened: &Opened, mut state: FileState, shared: &mut Shared) {
         let Some(file) = self.files.get_mut(at) else { return };
-        self.before = Some((file.path.clone(), file.inode, state.length));
         file.stat = (opened.meta().size, opened.meta().mtime_ns);
         state.path = file.path.clone();
         if !file.live && shared.was_live(&state) {
             shared.tell(&self.name, file.id, state.clone());
+        }
+        file.used = true;
+        if file.live {
+            // It may be written to, and deleted then.
+            file.held = Some(opened.handle.clone());
+            shared.open += 1;
         }
         file.phase = Phase::Settled(Some(Box::new(state)));
     }
@@ -321,7 +235,7 @@ impl Stream {
     fn set(&mut self, at: usize, phase: Phase, copy: Option<(u64, u64)>, shared: &mut Shared) {
         let Some(file) = self.files.get_mut(at) else { return };
         shared.open += 1;
-        (file.phase, file.copy, file.dirty, file.told) = (phase, copy, true, None);
+        (file.phase, file.copy, file.dirty, file.told, file.used) = (phase, copy, true, None, true);
     }
 
     fn mark(&mut self, at: usize) {
@@ -340,14 +254,6 @@ impl Stream {
                 file.noted = p.consumed;
             }
         }
-    }
-
-    /// The live file of which this one is the beginning, byte for byte.
-    fn original_of(&self, at: usize, opened: &Opened) -> Option<u64> {
-        let copy = self.files.get(at).filter(|f| !f.name.compressed)?;
-        let live = self.files.iter().find(|f| f.live && !f.gone && f.id != copy.id && !f.name.compressed)?;
-        let file = live.handle().or_else(|| File::open(&live.path).ok().map(Arc::new))?;
-        same_start(&opened.handle, &file, 0, opened.meta().size).ok().filter(|same| *same).map(|_| live.id)
     }
 
     fn failed(&mut self, at: usize, path: &Path, error: SourceError, shared: &mut Shared) -> Turn {
@@ -374,9 +280,6 @@ impl Stream {
 
     /// A block of a compressed file.
     fn unpack(&mut self, at: usize, shared: &mut Shared) -> Turn {
-        if let Some(lines) = self.context(at) {
-            return Turn::Lines(lines);
-        }
         let Some(file) = self.files.get_mut(at) else { return Turn::Next };
         let Phase::Packed(blocks) = &mut file.phase else { return Turn::Next };
         let error = match blocks.next() {
@@ -386,9 +289,8 @@ impl Stream {
                 if bytes.last() != Some(&b'\n') {
                     bytes.push(b'\n');
                 }
-                self.warmed = true;
                 let not_after = Some(blocks.meta().mtime_ns.div_euclid(1_000_000_000));
-                return Turn::Lines(Lines { stream: self.name.clone(), file: file.id, bytes, warm: false, not_after });
+                return Turn::Lines(Lines { stream: self.name.clone(), file: file.id, bytes, not_after });
             }
             Ok(None) => None,
             Err(e) => Some(e),
@@ -407,39 +309,13 @@ impl Stream {
         }
     }
 
-    /// Lines before the first new one of this run.
-    fn context(&mut self, at: usize) -> Option<Lines> {
-        if self.warmed {
-            return None;
-        }
-        let file = self.files.get_mut(at)?;
-        let mut bytes = match &mut file.phase {
-            Phase::Plain(p) if p.consumed > 0 => std::mem::take(&mut p.warm),
-            Phase::Packed(b) if b.consumed() > 0 => return None, // gives its own
-            _ => Vec::new(),
-        };
-        self.warmed = true;
-        if let Some((path, inode, length)) = self.before.take().filter(|_| bytes.is_empty()) {
-            bytes = warm_of(&path, inode, length).unwrap_or_default();
-        }
-        let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |n| n + 1);
-        bytes.truncate(whole);
-        (whole > 0).then(|| Lines {
-            stream: self.name.clone(),
-            file: file.id,
-            bytes,
-            warm: true,
-            not_after: Some(file.stat.1.div_euclid(1_000_000_000)),
-        })
-    }
-
     /// Reads on in a plain file.
     fn follow(&mut self, at: usize, shared: &mut Shared, now: Instant) -> io::Result<Turn> {
         let Some(file) = self.files.get_mut(at) else { return Ok(Turn::Next) };
         let Phase::Plain(plain) = &mut file.phase else { return Ok(Turn::Next) };
         if std::mem::take(&mut file.dirty) {
             if plain.file.is_none() && !file.gone {
-                match shared.open_file(&file.path, file.inode) {
+                match shared.open_file(&file.path, file.inode, None) {
                     Ok(opened) if opened.replaced() => shared.scan_wanted = true,
                     Ok(opened) => {
                         plain.file = Some(opened.handle.clone());
@@ -463,14 +339,9 @@ impl Stream {
             shared.reports.end(Topic::Read, &file.path);
         }
         if let Some((of, seen)) = file.copy {
-            return self.follow_copy(at, of, seen, shared);
+            return self.follow_copy(at, of, seen, shared, now);
         }
         if !plain.at_end {
-            if plain.behind() > 0
-                && let Some(lines) = self.context(at)
-            {
-                return Ok(Turn::Lines(lines));
-            }
             return self.read(at, shared, now);
         }
         self.at_end(at, shared, now)
@@ -485,7 +356,7 @@ impl Stream {
         match step? {
             Step::Lines(bytes) => {
                 let not_after = Some(plain.mtime_ns.div_euclid(1_000_000_000));
-                Ok(Turn::Lines(Lines { stream: self.name.clone(), file: file.id, bytes, warm: false, not_after }))
+                Ok(Turn::Lines(Lines { stream: self.name.clone(), file: file.id, bytes, not_after }))
             }
             Step::Passed | Step::End => Ok(Turn::Again),
         }
@@ -512,14 +383,18 @@ impl Stream {
             if let Some(bytes) = plain.take_rest(&shared.options.blocks)? {
                 self.oversized += plain.oversized - oversized;
                 let not_after = Some(plain.mtime_ns.div_euclid(1_000_000_000));
-                return Ok(Turn::Lines(Lines { stream: self.name.clone(), file: file.id, bytes, warm: false, not_after }));
+                return Ok(Turn::Lines(Lines { stream: self.name.clone(), file: file.id, bytes, not_after }));
             }
         }
         let as_told = Some((plain.consumed, plain.size, plain.mtime_ns));
-        if file.told != as_told && now >= plain.changed + shared.options.grace {
-            if plain.consumed > 0 {
-                shared.tell(&self.name, file.id, plain.state(&file.path, file.inode));
+        if file.told != as_told && plain.consumed > 0 {
+            let settled = plain.changed + shared.options.grace;
+            if now < settled {
+                file.dirty = true;
+                self.wake_at(settled);
+                return Ok(Turn::Next);
             }
+            shared.tell(&self.name, file.id, plain.state(&file.path, file.inode));
             file.told = as_told;
         }
         if !over && plain.file.is_some() {
@@ -537,94 +412,6 @@ impl Stream {
         file.phase = Phase::Settled(None);
         Ok(Turn::Next)
     }
-
-    /// Files that begin like a live one are copies in the making, and nothing of them is new as long as
-    /// the live one holds it.
-    fn follow_copy(&mut self, at: usize, of: u64, seen: u64, shared: &mut Shared) -> io::Result<Turn> {
-        let original = self.files.iter().find(|f| f.id == of).map(|f| match &f.phase {
-            Phase::Plain(p) => (p.consumed, p.file.clone(), f.path.clone()),
-            _ => (0, None, f.path.clone()),
-        });
-        let Some(file) = self.files.get_mut(at) else { return Ok(Turn::Next) };
-        let Phase::Plain(plain) = &mut file.phase else { return Ok(Turn::Next) };
-        if let Some((consumed, handle, path)) = original {
-            if seen == consumed && plain.at_end {
-                return Ok(Turn::Next);
-            }
-            let handle = match handle {
-                Some(handle) => handle,
-                None => Arc::new(File::open(&path)?),
-            };
-            let same = plain.follow_copy(&handle, consumed.min(plain.size))?;
-            let copy = plain.file.clone().unwrap_or_else(|| handle.clone());
-            if same && same_start(&copy, &handle, plain.consumed, plain.size)? {
-                plain.at_end = true;
-                file.copy = Some((of, consumed));
-                return Ok(Turn::Next);
-            }
-        }
-        // It is no copy, or the other was truncated: what that one did not give is to be given here.
-        file.copy = None;
-        file.dirty = true;
-        plain.at_end = false;
-        let Some(ghost) = self.ghost.as_ref().filter(|g| g.id == of) else { return Ok(Turn::Again) };
-        if plain.meets(ghost, true) {
-            plain.skip_ghost(ghost)?;
-        } else if plain.behind() > 0 {
-            if plain.consumed > 0 {
-                shared.known.push(FileState { complete: false, ..plain.state(&file.path, file.inode) });
-            }
-            shared.open = shared.open.saturating_sub(1);
-            file.phase = Phase::New;
-        }
-        Ok(Turn::Again)
-    }
-
-    /// The file was truncated, and begins anew. If it was copied before, the copy is found first.
-    fn truncated(&mut self, at: usize, shared: &mut Shared, now: Instant) {
-        let Some(file) = self.files.get_mut(at) else { return };
-        let Phase::Plain(plain) = std::mem::replace(&mut file.phase, Phase::New) else { return };
-        shared.open = shared.open.saturating_sub(usize::from(plain.file.is_some()));
-        (file.dirty, file.copy, file.told, file.noted) = (true, None, None, 0);
-        shared.scan_wanted = true;
-        if plain.behind() > 0 {
-            let text = format!(
-                "{}: truncated while {} bytes of it were not read; they are lost unless there is a copy",
-                crate::source::shown(&file.path),
-                plain.behind()
-            );
-            shared.reports.note(&file.path, text);
-        }
-        if plain.consumed > 0 {
-            let state = FileState { complete: true, ..plain.state(&file.path, file.inode) };
-            if let Some(earlier) = plain.earlier_state(&file.path, file.inode) {
-                shared.known.push(earlier);
-            }
-            self.ghost = Some(plain.ghost(file.id));
-            shared.tell(&self.name, file.id, state);
-        }
-        file.id = shared.fresh_id();
-        file.since = now;
-    }
-
-    /// A scan saw the file.
-    pub fn seen(file: &mut Tracked, name: Name, found: &Found, now: Instant) {
-        let stat = stat_of(found);
-        (file.path, file.name, file.gone) = (found.path.clone(), name, false);
-        let changed = stat != file.stat;
-        if changed {
-            file.stat = stat;
-            file.steady = now;
-        }
-        match &file.phase {
-            Phase::Settled(_) if changed => (file.phase, file.dirty) = (Phase::New, true),
-            Phase::Failed(again) if changed || *again => (file.phase, file.dirty) = (Phase::New, true),
-            Phase::New => file.dirty = true,
-            // Looks may be due though the stat is the same: `Plain::look` knows.
-            Phase::Plain(p) => file.dirty |= p.file.is_some() || stat != (p.size, p.mtime_ns),
-            _ => {}
-        }
-    }
 }
 
 /// Which stream a path belongs to by its name.
@@ -634,39 +421,4 @@ pub(super) fn stream_of(path: &Path) -> PathBuf {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = std::fs::canonicalize(parent).unwrap_or_else(|_| parent.to_path_buf());
     folder.join(std::ffi::OsStr::from_bytes(&name.stem))
-}
-
-/// Whether the bytes up to `until` are the same, which neither file ends before.
-fn same_start(a: &File, b: &File, mut from: u64, until: u64) -> io::Result<bool> {
-    if b.metadata()?.len() < until {
-        return Ok(false);
-    }
-    let mut size = 4096;
-    while from < until {
-        let want = usize::try_from(until - from).unwrap_or(usize::MAX).min(size);
-        let (mut x, mut y) = (vec![0; want], vec![0; want]);
-        if read_full(a, from, &mut x)? < want || read_full(b, from, &mut y)? < want || x != y {
-            return Ok(false);
-        }
-        from += want as u64;
-        size = 256 * 1024;
-    }
-    Ok(true)
-}
-
-/// The last whole lines before `length` of a plain file.
-fn warm_of(path: &Path, inode: (u64, u64), length: u64) -> Option<Vec<u8>> {
-    let file = File::open(path).ok()?;
-    let meta = file.metadata().ok()?;
-    let mut magic = [0; 10];
-    read_full(&file, 0, &mut magic).ok()?;
-    if (meta.dev(), meta.ino()) != inode || Compression::detect(&magic) != Compression::Plain {
-        return None;
-    }
-    let from = length.saturating_sub(65_536);
-    let mut bytes = vec![0; usize::try_from(length - from).ok()?];
-    let got = read_full(&file, from, &mut bytes).ok()?;
-    bytes.truncate(got);
-    let start = if from == 0 { 0 } else { memchr::memchr(b'\n', &bytes)? + 1 };
-    Some(bytes.split_off(start))
 }

@@ -107,3 +107,32 @@ impl Sink {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use notify::event::{AccessKind, CreateKind, DataChange, Flag};
+
+    fn sink(room: usize) -> (Sink, Receiver<Hint>) {
+        let (sender, hints) = sync_channel(room);
+        (Sink { sender, lost: Arc::new(AtomicBool::new(false)) }, hints)
+    }
+
+    #[test]
+    fn an_overflow_and_a_full_channel_mean_that_anything_may_have_happened() {
+        let (sink, hints) = sink(2);
+        let written = || Ok(Event::new(EventKind::Modify(ModifyKind::Data(DataChange::Any))).add_path("/a/b".into()));
+        assert!(!sink.take(Ok(Event::new(EventKind::Access(AccessKind::Any)).add_path("/a/b".into()))), "reading is no news");
+        assert!(sink.take(written()) && sink.take(Ok(Event::new(EventKind::Create(CreateKind::File)).add_path("/a/c".into()))));
+        assert!(!sink.lost.load(Ordering::Relaxed));
+        assert!(sink.take(written()));
+        assert!(sink.lost.swap(false, Ordering::Relaxed), "the third one did not fit");
+        assert_eq!(hints.try_iter().collect::<Vec<_>>(), [Hint::Written("/a/b".into()), Hint::Folder("/a/c".into())]);
+        // The kernel's queue has overflowed: an event without a path.
+        assert!(sink.take(Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan))));
+        assert!(sink.lost.swap(false, Ordering::Relaxed));
+        assert!(sink.take(Err(notify::Error::generic("broken"))));
+        assert!(sink.lost.load(Ordering::Relaxed));
+        assert_eq!(hints.try_iter().count(), 0);
+    }
+}

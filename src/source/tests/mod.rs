@@ -4,6 +4,8 @@ mod blocks;
 mod damage;
 mod discover;
 mod identity;
+mod tail;
+pub(in crate::source) mod tail_model;
 
 use std::fs;
 use std::io::Write;
