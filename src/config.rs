@@ -40,6 +40,8 @@ struct RawConfig {
     site: RawSite,
     watch: Vec<Watch>,
     dsn: Vec<Mailbox>,
+    journal: Journal,
+    syslog: Vec<Syslog>,
     metrics: Option<Metrics>,
     retention: Retention,
     query_log: QueryLog,
@@ -85,6 +87,58 @@ pub enum Then {
     Move,
     /// It is deleted.
     Delete,
+}
+
+/// The systemd journal.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Journal {
+    /// Whether it is followed. Default: only where nothing else is watched and none of the usual mail logs is there.
+    pub follow: Option<bool>,
+    /// A folder with journal files, in place of the system's journal.
+    pub directory: Option<PathBuf>,
+}
+
+/// An address that syslog messages come to (RFC 3164 and RFC 5424; over TCP and TLS in octet counts or lines, RFC 6587).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Syslog {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// Over what.
+    pub transport: Transport,
+    /// For TLS: file with the certificate chain, PEM.
+    pub certificate: Option<PathBuf>,
+    /// For TLS: file with the certificate's key, PEM.
+    pub key: Option<PathBuf>,
+}
+
+/// How syslog messages come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// One message a datagram.
+    Udp,
+    /// A stream.
+    Tcp,
+    /// A stream within TLS (RFC 5425).
+    Tls,
+}
+
+impl std::str::FromStr for Syslog {
+    type Err = String;
+
+    /// `udp:127.0.0.1:5514`, `tcp:[::]:514`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("`{text}` is neither udp:ADDRESS:PORT nor tcp:ADDRESS:PORT (TLS needs the config file)");
+        let (transport, listen) = text.split_once(':').ok_or_else(bad)?;
+        let transport = match transport {
+            "udp" => Transport::Udp,
+            "tcp" => Transport::Tcp,
+            _ => return Err(bad()),
+        };
+        Ok(Syslog { listen: listen.parse().map_err(|_| bad())?, transport, certificate: None, key: None })
+    }
 }
 
 /// Figures for Prometheus.
@@ -164,6 +218,10 @@ pub struct Config {
     pub watch: Vec<Watch>,
     /// Mailboxes to follow.
     pub dsn: Vec<Mailbox>,
+    /// The systemd journal.
+    pub journal: Journal,
+    /// Where syslog messages come to.
+    pub syslog: Vec<Syslog>,
     /// Where figures are served.
     pub metrics: Option<Metrics>,
     /// What is kept, and how long.
@@ -245,12 +303,19 @@ impl Config {
                 return Err(format!("dsn {}: then = \"move\" and move_to go together", mailbox.path.display()));
             }
         }
+        for s in &raw.syslog {
+            if (s.transport == Transport::Tls) != (s.certificate.is_some() && s.key.is_some()) {
+                return Err(format!("syslog {}: certificate and key go with transport = \"tls\"", s.listen));
+            }
+        }
         Ok(Config {
             index: raw.index,
             parsers: raw.parsers,
             site,
             watch: raw.watch,
             dsn: raw.dsn,
+            journal: raw.journal,
+            syslog: raw.syslog,
             metrics: raw.metrics,
             retention: raw.retention,
             query_log: raw.query_log,
@@ -279,7 +344,7 @@ mod tests {
         let bare: String =
             example.lines().map(|l| l.strip_prefix('#').filter(|r| !r.starts_with(' ')).unwrap_or(l).to_string() + "\n").collect();
         let c = Config::parse(&bare.replace("then = \"keep\"", "then = \"move\""), Zone::Fixed(0)).unwrap();
-        assert_eq!((c.watch.len(), c.dsn.len(), c.site.domains.len()), (1, 1, 2));
+        assert_eq!((c.watch.len(), c.dsn.len(), c.site.domains.len(), c.syslog.len()), (1, 1, 2, 1));
         assert!(c.metrics.is_some() && c.retention.max_index_bytes.is_some() && c.query_log.file.is_some() && c.parsers.is_some());
         Config::parse(example, Zone::Fixed(0)).unwrap();
     }
