@@ -107,6 +107,7 @@ pub fn query(cx: &Context, a: &Arguments) -> anyhow::Result<Query> {
         until: moment(&a.until)?,
         size: a.size.as_deref().map(times::sizes).transpose().map_err(anyhow::Error::msg)?,
         role: a.rejects.then_some(Role::Reject),
+        direction: None,
         open: false,
         words: a.words.iter().map(|w| w.to_lowercase()).collect(),
         sort: if a.sort == "oldest" { Sort::Oldest } else { Sort::Newest },

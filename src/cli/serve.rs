@@ -67,7 +67,7 @@ pub fn run(global: &Global, a: &Arguments) -> anyhow::Result<ExitCode> {
     let figures = Arc::new(Figures::default());
     let stop = Arc::new(AtomicBool::new(false));
     let writer =
-        WriterThread { store: Arc::clone(&store), open: Arc::clone(&open), figures: Arc::clone(&figures), stop: Arc::clone(&stop) };
+        WriterThread { store: Arc::clone(&store), open: Arc::clone(&open), figures: Arc::clone(&figures), stop: Arc::clone(&stop), upkeep: Arc::default() };
     let (jobs, queue) = sync_channel(4);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     std::thread::scope(|scope| {

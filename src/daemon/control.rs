@@ -6,7 +6,7 @@
 
 use super::figures::Status;
 use super::writer::Job;
-use crate::ingest::commit::{Sink, Work};
+use crate::ingest::commit::{Forget, Sink, Work};
 use crate::ingest::open::View;
 use crate::ledger::Change;
 use crate::model::journey::Lookup;
@@ -53,6 +53,10 @@ struct Handed {
     replace: Vec<StoredRecord>,
     remove: Vec<String>,
     expire_before: Option<i64>,
+    #[serde(default)]
+    forget: Option<Forget>,
+    #[serde(default)]
+    purge: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -192,8 +196,8 @@ impl Service {
                 self.view.by_id(&id).map_or_else(|e| refused(&e), |records| Response::Records { records })
             }
             Request::Commit(handed) => {
-                let Handed { changes, sources, replace, remove, expire_before } = *handed;
-                let work = Work { changes, sources, positions: None, replace, remove, expire_before };
+                let Handed { changes, sources, replace, remove, expire_before, forget, purge } = *handed;
+                let work = Work { changes, sources, positions: None, replace, remove, expire_before, forget, purge };
                 let (reply, done) = sync_channel(1);
                 if self.jobs.send(Job::Other(Box::new(work), reply)).is_err() {
                     return refused(&"the daemon is ending; run the command again");
@@ -284,8 +288,8 @@ impl Sink for Daemon {
         if work.is_empty() {
             return Ok(0);
         }
-        let Work { changes, sources, replace, remove, expire_before, positions: _ } = work;
-        match self.ask(&Request::Commit(Box::new(Handed { changes, sources, replace, remove, expire_before })))? {
+        let Work { changes, sources, replace, remove, expire_before, forget, purge, positions: _ } = work;
+        match self.ask(&Request::Commit(Box::new(Handed { changes, sources, replace, remove, expire_before, forget, purge })))? {
             Response::Committed { records } => Ok(records),
             _ => Err(self.confused()),
         }

@@ -36,11 +36,13 @@ pub(super) mod prefix {
     pub const STATUS: &str = "s:";
     pub const RELAY: &str = "r:";
     pub const MTA: &str = "m:";
-    /// Whole terms, not prefixes: not closed; hop; reject; witness.
+    /// Whole terms, not prefixes: not closed; hop; reject; witness; see below.
     pub const OPEN: &str = "o";
     pub const HOP: &str = "H";
     pub const REJECT: &str = "R";
     pub const WITNESS: &str = "W";
+    /// Holds no personal data that is not masked. (Documents of before there was this term are looked at once.)
+    pub const MASKED: &str = "M";
 }
 
 /// The term of a role.
@@ -222,6 +224,9 @@ pub(super) fn document(fields: &Fields, stored: &StoredRecord) -> TantivyDocumen
     doc.add_i64(fields.first, record.arrival_date.micros);
     doc.add_i64(fields.last, record.last_event_date.micros);
     doc.add_bytes(fields.record, &encode(stored));
+    if !crate::model::redact::personal::is_plain(stored) {
+        doc.add_text(fields.terms, prefix::MASKED);
+    }
     if is_aborted(stored) {
         return doc;
     }
