@@ -99,11 +99,11 @@ pub struct Metrics {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retention {
-    /// Records of messages that arrived longer ago are dropped. Default: everything is kept.
+    /// Records of messages that arrived longer ago are dropped, but for those still queued. Default: everything is kept.
     pub retention_days: Option<u32>,
     /// When the index is larger, the oldest records go.
     pub max_index_bytes: Option<u64>,
-    /// Addresses, client names and IPs, and subjects of records older than this are masked; the rest is kept.
+    /// Addresses, login names, client names and IPs, and subjects of records older than this are masked; the rest is kept.
     pub anonymize_after_days: Option<u32>,
     /// How they are masked.
     pub anonymize: Anonymize,
@@ -116,7 +116,7 @@ pub enum Anonymize {
     /// By a keyed hash: the same address gives the same mask within one index, so that records still join.
     #[default]
     Hash,
-    /// By one and the same mask.
+    /// By masks that say nothing; the addresses of one message are told apart by numbers.
     Drop,
 }
 
@@ -139,7 +139,7 @@ pub enum QueryLogMode {
     Off,
     /// As asked.
     On,
-    /// Ids and addresses by their hash.
+    /// Ids, addresses and words by their keyed hash.
     Hashed,
 }
 

@@ -4,6 +4,7 @@ use super::progress::Bar;
 use super::text::{bytes, clean};
 use super::{Context, text};
 use crate::ingest::backfill::{BUDGET, Options, Summary, backfill};
+use crate::ingest::retention::kept_from;
 use crate::store::Store;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -54,12 +55,19 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
         budget: ((a.memory as usize) << 20).min(most.unwrap_or(usize::MAX)),
         now: cx.now.div_euclid(1_000_000),
         stop: &STOP,
+        not_before: kept_from(&cx.retention, cx.now),
     };
     let done = {
         let bar = Bar::new(a.quiet);
         backfill(&store, sink.as_mut(), &options, &bar)?
     };
+    let kept = sink.upkeep(&cx.retention, cx.now)?;
     if !a.quiet {
+        for (n, what) in [(kept.expired, "dropped"), (kept.masked, "anonymized")] {
+            if n > 0 {
+                anstream::eprintln!("retention  {n} older records {what}");
+            }
+        }
         report(&done, begun.elapsed().as_secs_f64(), own.then_some(options.host.as_str()));
     }
     Ok(if done.incomplete { ExitCode::from(2) } else { ExitCode::SUCCESS })
@@ -91,6 +99,7 @@ fn report(done: &Summary, seconds: f64, assumed_host: Option<&str>) {
         (done.oversized, "lines too long, cut"),
         (done.undated, "lines whose stamp is no date"),
         (done.overfull, "events beyond the bound of one message"),
+        (done.too_old, "lines older than what is kept (retention_days)"),
     ] {
         if n > 0 {
             line("skipped", format!("{n} {what}"));

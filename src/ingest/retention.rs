@@ -53,7 +53,7 @@ pub fn kept_from(retention: &Retention, now: i64) -> Option<i64> {
 }
 
 fn days_before(days: u32, now: i64) -> i64 {
-    now.saturating_sub(i64::from(days) * DAY).div_euclid(DAY) * DAY
+    now.saturating_sub(i64::from(days).saturating_mul(DAY)).div_euclid(DAY).saturating_mul(DAY)
 }
 
 /// Length of the windows of time that segments keep to, microseconds: a twelfth of what is kept, a day to 30 days.

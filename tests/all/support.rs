@@ -46,7 +46,7 @@ impl Index {
         let site = std::sync::Arc::new(Site::default());
         let parsers = Parsers::load(None).unwrap();
         let options =
-            Options { paths: paths.to_vec(), host: host.into(), year: Some(2026), site, parsers, budget, now: 1_800_000_000, stop: &stop };
+            Options { paths: paths.to_vec(), host: host.into(), year: Some(2026), site, parsers, budget, now: 1_800_000_000, stop: &stop, not_before: None };
         let store = self.store();
         backfill(&store, &mut Committer::new(&store).unwrap(), &options, &Silent).unwrap()
     }

@@ -172,7 +172,9 @@ fn whom(stored: &StoredRecord) -> Option<(&str, &str)> {
 
 /// Whether a record holds personal data that is not masked.
 pub fn is_plain(stored: &StoredRecord) -> bool {
-    whom(stored).is_some() || stored.events().any(|e| !pieces(&e, &[]).is_empty())
+    // Nearly every record names its client first.
+    let at_once = |(f, v): (Field, &[u8])| f != Field::Recipients && What::of(f).is_some() && !is_nobody(v) && !is_mask(v);
+    stored.events().next().is_some_and(|e| e.fields().any(at_once)) || whom(stored).is_some() || stored.events().any(|e| !pieces(&e, &[]).is_empty())
 }
 
 /// Names of values within one record.
