@@ -44,6 +44,8 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
         }
         eprintln!("\nmsgtrk: committing what was read; once more Ctrl-C gives that up");
     });
+    // First of all: it may be what makes room.
+    let before = sink.upkeep(&cx.retention, cx.now)?;
     let begun = Instant::now();
     let own = a.host.is_none();
     let options = Options {
@@ -61,9 +63,12 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
         let bar = Bar::new(a.quiet);
         backfill(&store, sink.as_mut(), &options, &bar)?
     };
-    let kept = sink.upkeep(&cx.retention, cx.now)?;
+    let kept = {
+        let after = sink.upkeep(&cx.retention, cx.now)?;
+        (before.expired + after.expired, before.masked + after.masked)
+    };
     if !a.quiet {
-        for (n, what) in [(kept.expired, "dropped"), (kept.masked, "anonymized")] {
+        for (n, what) in [(kept.0, "dropped"), (kept.1, "anonymized")] {
             if n > 0 {
                 anstream::eprintln!("retention  {n} older records {what}");
             }

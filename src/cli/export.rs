@@ -27,8 +27,10 @@ const MAX_LINE: u64 = 256 << 20;
 const BUDGET: usize = 64 << 20;
 
 #[derive(clap::Args)]
-#[command(after_help = "Writes JSON lines to standard output, or to a file of mode 0600; Zstandard if its name ends in .zst. Everything is in it: \
-records with their grants, and which log files were read, so that they are not read again. With --since or --until only records are.")]
+#[command(
+    after_help = "Writes JSON lines to standard output, or to a file of mode 0600; Zstandard if its name ends in .zst. Everything is in it: \
+records with their grants, and which log files were read, so that they are not read again. With --since or --until only records are."
+)]
 pub struct Export {
     /// Only messages that arrived at or after this time
     #[arg(long, value_name = "TIME")]
@@ -45,9 +47,11 @@ pub struct Export {
 }
 
 #[derive(clap::Args)]
-#[command(after_help = "What is there already is joined, not doubled: the same file may be imported again. Plain or Zstandard, known by content. \
+#[command(
+    after_help = "What is there already is joined, not doubled: the same file may be imported again. Plain or Zstandard, known by content. \
 When a line is damaged or the file is cut off, all records before that are stored, which log files were read is not, and the line is named; \
-exit status 2.")]
+exit status 2."
+)]
 pub struct Import {
     /// A file that `msgtrk export` wrote, or - for standard input
     #[arg(value_name = "FILE")]
@@ -190,7 +194,10 @@ impl Incoming<'_> {
             Line::End(counts) if counts == self.read => return Ok(true),
             Line::End(counts) => {
                 let (want, got) = (counts, self.read);
-                return Err(format!("{} records and {} log files were exported, {} and {} are here", want.records, want.sources, got.records, got.sources));
+                return Err(format!(
+                    "{} records and {} log files were exported, {} and {} are here",
+                    want.records, want.sources, got.records, got.sources
+                ));
             }
         }
         Ok(false)

@@ -80,7 +80,7 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     let person = Person::new(&a.address).map_err(anyhow::Error::msg)?;
     let store = cx.open()?;
     let mut all = Found::default();
-    let (mut files, mut asked, mut left) = (0, 0, false);
+    let (mut files, mut left) = (0, false);
     if a.dry_run {
         all = look(&store, &person, a.remove)?;
         files = all.sources.len() as u64 + u64::from(all.positions);
@@ -106,8 +106,8 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
             let forget = Forget { person: person.clone(), keys: Vec::new(), remove: a.remove };
             sink.commit(Work { sources: found.sources, forget: Some(forget), purge: true, ..Work::default() })?;
         }
-        asked = querylog::forget(&querylog::file(&cx.query_log, &cx.index), &person)?;
     }
+    let asked = querylog::forget(&querylog::file(&cx.query_log, &cx.index), &person, a.dry_run)?;
     if left {
         anstream::eprintln!("msgtrk: lines with this address still come in; run this again later");
     }

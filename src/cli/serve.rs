@@ -20,9 +20,9 @@ use anyhow::{Context as _, bail};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, PoisonError, RwLock};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// The config file that `serve` reads when none is named.
@@ -71,8 +71,13 @@ pub fn run(global: &Global, a: &Arguments) -> anyhow::Result<ExitCode> {
     let figures = Arc::new(Figures::default());
     let stop = Arc::new(AtomicBool::new(false));
     let upkeep = Arc::new(Upkeep::default());
-    let writer =
-        WriterThread { store: Arc::clone(&store), open: Arc::clone(&open), figures: Arc::clone(&figures), stop: Arc::clone(&stop), upkeep: Arc::clone(&upkeep) };
+    let writer = WriterThread {
+        store: Arc::clone(&store),
+        open: Arc::clone(&open),
+        figures: Arc::clone(&figures),
+        stop: Arc::clone(&stop),
+        upkeep: Arc::clone(&upkeep),
+    };
     let (jobs, queue) = sync_channel(4);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     std::thread::scope(|scope| {
@@ -174,8 +179,13 @@ impl Running {
         let tailer = Tailer::new(paths, known, TailOptions { wake: Some(wake), ..TailOptions::default() });
         let sources: Vec<Box<dyn Live>> = vec![Box::new(tailer)];
         let hosts = watch.iter().filter_map(|w| Some((glob::Pattern::new(&w.path.to_string_lossy()).ok()?, w.host.clone()?))).collect();
-        let options =
-            LiveOptions { site: Arc::clone(&cx.site), parsers: cx.load_parsers()?, hosts, host: a.host.clone().unwrap_or_else(this_host), retention: config.retention.clone() };
+        let options = LiveOptions {
+            site: Arc::clone(&cx.site),
+            parsers: cx.load_parsers()?,
+            hosts,
+            host: a.host.clone().unwrap_or_else(this_host),
+            retention: config.retention.clone(),
+        };
         let mut live = LiveLoop::new(store, sources, options, &self.open, self)?;
         for w in &watch {
             tracing::info!("watching {}", w.path.display());

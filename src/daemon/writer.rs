@@ -9,7 +9,6 @@ use crate::config::Retention;
 use crate::ingest::commit::{Committer, Sink, Work, without};
 use crate::ingest::live::LiveWork;
 use crate::ingest::open::OpenRecords;
-use crate::ingest::retention;
 use crate::model::redact::person::Person;
 use crate::store::{Store, StoreError};
 use std::sync::Arc;
@@ -91,7 +90,7 @@ impl WriterThread {
     /// Runs until all senders of jobs are gone and what they sent is done. `committer` is taken before anything is announced as ready.
     pub fn run(&self, committer: Committer<'_>, jobs: &Receiver<Job>) {
         let mut committer = Some(committer);
-        let mut due = Instant::now() + QUIET;
+        let (mut due, mut more) = (Instant::now() + QUIET, false);
         loop {
             let got = jobs.recv_timeout(QUIET);
             let quiet = matches!(got, Err(RecvTimeoutError::Timeout));
@@ -112,8 +111,9 @@ impl WriterThread {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if Instant::now() >= due + if quiet { Duration::ZERO } else { OVERDUE } {
-                due = Instant::now() + if self.retain(&mut committer) { QUIET } else { UPKEEP };
+            if Instant::now() >= due + if quiet || more { Duration::ZERO } else { OVERDUE } {
+                more = self.retain(&mut committer);
+                due = Instant::now() + if more { QUIET } else { UPKEEP };
             }
         }
     }
@@ -179,7 +179,7 @@ impl WriterThread {
             if self.stop.load(Relaxed) {
                 return;
             }
-            if e.is_storage_full() && retention::free_reserve(self.store.dir()) {
+            if e.is_storage_full() {
                 self.retain(committer);
             }
             self.refuse(jobs, Duration::from_secs(pause), &e);

@@ -1,6 +1,6 @@
 //! A commit: what the ledger gathered, joined with what the store has, in one atomic step with the positions.
 
-use super::retention::Done;
+use super::retention::{Done, free_reserve};
 use crate::config::Retention;
 use crate::ledger::{Change, Merged, merge};
 use crate::model::record::StoredRecord;
@@ -87,7 +87,11 @@ impl<'a> Committer<'a> {
     /// # Errors
     /// [`StoreError::Locked`] when another process writes.
     pub fn new(store: &'a Store) -> Result<Self, StoreError> {
-        let writer = store.writer()?;
+        let writer = match store.writer() {
+            // To take the writer away what an interrupted commit left takes room, too.
+            Err(e) if e.is_storage_full() && free_reserve(store.dir()) => store.writer()?,
+            taken => taken?,
+        };
         store.reload()?;
         Ok(Committer { store, writer, most_merged: u64::MAX })
     }

@@ -33,6 +33,8 @@ const KEY: &str = "mask.key";
 const RESERVE: &str = "reserve";
 /// Bytes of the reserve.
 const RESERVED: u64 = 4 << 20;
+/// With less room than this on the disk the reserve is given up, and not laid up, bytes.
+const TIGHT: u64 = 4 * RESERVED;
 /// When the folder is larger than allowed, segments of which more than this share is deleted are written anew.
 const WORN: f64 = 0.125;
 
@@ -123,10 +125,15 @@ pub fn free_reserve(dir: &Path) -> bool {
     std::fs::remove_file(dir.join(RESERVE)).is_ok()
 }
 
+/// Whether there is little room left for a writer.
+fn is_tight(dir: &Path) -> bool {
+    rustix::fs::statvfs(dir).is_ok_and(|s| s.f_bavail.saturating_mul(s.f_frsize) < TIGHT)
+}
+
 /// Lays up the reserve, if there is room for it.
 fn lay_up(dir: &Path) {
     let path = dir.join(RESERVE);
-    if path.exists() {
+    if path.exists() || is_tight(dir) {
         return;
     }
     let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
@@ -144,9 +151,6 @@ impl Committer<'_> {
     pub fn retain(&mut self, retention: &Retention, now: i64) -> Result<Done, StoreError> {
         self.writer.set_window(window(retention));
         let mut done = Done::default();
-        if retention.retention_days.is_some() || retention.max_index_bytes.is_some() {
-            lay_up(self.store.dir());
-        }
         if let Some(before) = kept_from(retention, now) {
             done.expired += self.expire(before)?;
         }
@@ -157,6 +161,9 @@ impl Committer<'_> {
             if self.store.segments()?.iter().map(|s| s.bytes).sum::<u64>() > limit && self.writer.purge(WORN)?.merges > 0 {
                 self.store.reload()?;
             }
+        }
+        if retention.retention_days.is_some() || retention.max_index_bytes.is_some() {
+            lay_up(self.store.dir());
         }
         if let Some(days) = retention.anonymize_after_days {
             let masks = match retention.anonymize {
@@ -183,6 +190,9 @@ impl Committer<'_> {
     fn expire(&mut self, before: i64) -> Result<u64, StoreError> {
         let count = self.store.count_expired(before)?;
         if count > 0 {
+            if is_tight(self.store.dir()) {
+                free_reserve(self.store.dir());
+            }
             self.commit(Work { expire_before: Some(before), ..Work::default() })?;
         }
         Ok(count)
@@ -227,7 +237,6 @@ impl Committer<'_> {
         self.commit(Work { sources, ..Work::default() }).map(drop)
     }
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -72,6 +72,9 @@ impl Store {
             }
             let first = segment.fast_fields().i64(schema::FIRST).map_err(self.error("read times"))?;
             let masked = self.documents_with(segment, prefix::MASKED)?;
+            if masked.len() == segment.max_doc() as usize {
+                continue;
+            }
             for doc in 0..segment.max_doc() {
                 if segment.is_deleted(doc) || masked.contains(doc) || first.first(doc).is_none_or(|t| t >= before) {
                     continue;

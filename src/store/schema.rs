@@ -241,6 +241,8 @@ pub(super) fn document(fields: &Fields, stored: &StoredRecord) -> TantivyDocumen
 /// The document of a finished source.
 pub(super) fn source_document(fields: &Fields, key: &str, json: &str) -> TantivyDocument {
     let mut doc = TantivyDocument::default();
+    // No record, and none to be looked at when records are masked.
+    doc.add_text(fields.terms, prefix::MASKED);
     doc.add_text(fields.source_key, key);
     doc.add_text(fields.source, json);
     doc

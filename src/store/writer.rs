@@ -81,7 +81,15 @@ impl Writer {
         // An interrupted commit leaves files that belong to nothing. They must go: the same batch applied again would
         // want to write a deletion file of the very same name (it is made of segment and operation number) and fail for ever.
         writer.garbage_collect_files().wait().map_err(|e| engine_error(dir, "remove files of an interrupted commit", e))?;
-        Ok(Writer { dir: dir.into(), fields, open: Some(Open { writer, index, latch }), window: super::merge::WINDOW, newest: HashMap::new(), known: None, _lock: lock })
+        Ok(Writer {
+            dir: dir.into(),
+            fields,
+            open: Some(Open { writer, index, latch }),
+            window: super::merge::WINDOW,
+            newest: HashMap::new(),
+            known: None,
+            _lock: lock,
+        })
     }
 
     /// Keys and slots (`host/instance/queue id`, [`crate::model::record::Slot::key`]) of all records stored.

@@ -45,8 +45,17 @@ impl Index {
         let stop = AtomicBool::new(false);
         let site = std::sync::Arc::new(Site::default());
         let parsers = Parsers::load(None).unwrap();
-        let options =
-            Options { paths: paths.to_vec(), host: host.into(), year: Some(2026), site, parsers, budget, now: 1_800_000_000, stop: &stop, not_before: None };
+        let options = Options {
+            paths: paths.to_vec(),
+            host: host.into(),
+            year: Some(2026),
+            site,
+            parsers,
+            budget,
+            now: 1_800_000_000,
+            stop: &stop,
+            not_before: None,
+        };
         let store = self.store();
         backfill(&store, &mut Committer::new(&store).unwrap(), &options, &Silent).unwrap()
     }

@@ -141,6 +141,12 @@ impl Person {
         (lines > 0 || queue_id.is_some()).then(|| (rebuilt(stored, &events, queue_id), lines))
     }
 
+    /// Whether a value is the address and nothing else (but for a BATV tag).
+    fn is_all_of(&self, value: &[u8]) -> bool {
+        let Some(masked) = self.masked(value) else { return false };
+        masked == FORGOTTEN.as_bytes() || (masked.starts_with(b"prvs=") && masked.ends_with(FORGOTTEN.as_bytes()))
+    }
+
     /// Whether a record is this person's alone: the address is its sender, or the only recipient that it names.
     pub fn owns(&self, stored: &StoredRecord) -> bool {
         use Field::*;
@@ -148,12 +154,11 @@ impl Person {
         for event in stored.events() {
             for (field, value) in event.fields() {
                 match field {
-                    EnvelopeFrom | AuthUser if self.is_in(value) => return true,
+                    EnvelopeFrom | AuthUser if self.is_all_of(value) => return true,
                     FinalRecipient | NamedRecipient | Recipients if !value.is_empty() => {
                         recipients += 1;
-                        let others = field == Recipients && value.iter().filter(|b| **b == b'@').count() > 1;
-                        let alias = event.get(OriginalRecipient).is_some_and(|o| self.is_in(o));
-                        own += u32::from(!others && (alias || self.is_in(value)));
+                        let alias = event.get(OriginalRecipient).is_some_and(|o| self.is_all_of(o));
+                        own += u32::from(alias || self.is_all_of(value));
                     }
                     _ => {}
                 }

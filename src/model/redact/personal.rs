@@ -36,7 +36,9 @@ impl What {
     fn of(field: Field) -> Option<What> {
         use Field::*;
         Some(match field {
-            EnvelopeFrom | OriginalRecipient | FinalRecipient | Parent | RedirectedTo | NamedRecipient | Recipients | AuthUser => What::Address,
+            EnvelopeFrom | OriginalRecipient | FinalRecipient | Parent | RedirectedTo | NamedRecipient | Recipients | AuthUser => {
+                What::Address
+            }
             ClientName | Helo => What::Host,
             ClientIp => What::Ip,
             Subject => What::Subject,
@@ -174,7 +176,9 @@ fn whom(stored: &StoredRecord) -> Option<(&str, &str)> {
 pub fn is_plain(stored: &StoredRecord) -> bool {
     // Nearly every record names its client first.
     let at_once = |(f, v): (Field, &[u8])| f != Field::Recipients && What::of(f).is_some() && !is_nobody(v) && !is_mask(v);
-    stored.events().next().is_some_and(|e| e.fields().any(at_once)) || whom(stored).is_some() || stored.events().any(|e| !pieces(&e, &[]).is_empty())
+    stored.events().next().is_some_and(|e| e.fields().any(at_once))
+        || whom(stored).is_some()
+        || stored.events().any(|e| !pieces(&e, &[]).is_empty())
 }
 
 /// Names of values within one record.

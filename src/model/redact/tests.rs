@@ -23,12 +23,14 @@ fn record(role: Role, queue_id: &str, events: Vec<u8>) -> StoredRecord {
 fn mail() -> StoredRecord {
     let mut e = vec![];
     let line = "Mar  2 08:00:00 mx1 postfix/smtpd[1]: 4Ab: client=mail.b.example[192.0.2.7], sasl_username=alice";
-    event(&mut e, 1, Kind::Arrival, None, line, &[
-        (Field::QueueId, "4Ab"),
-        (Field::ClientName, "mail.b.example"),
-        (Field::ClientIp, "192.0.2.7"),
-        (Field::AuthUser, "alice"),
-    ]);
+    event(
+        &mut e,
+        1,
+        Kind::Arrival,
+        None,
+        line,
+        &[(Field::QueueId, "4Ab"), (Field::ClientName, "mail.b.example"), (Field::ClientIp, "192.0.2.7"), (Field::AuthUser, "alice")],
+    );
     let line = "Mar  2 08:00:00 mx1 postfix/cleanup[2]: 4Ab: message-id=<77.alice@b.example>";
     event(&mut e, 1, Kind::Queued, None, line, &[(Field::QueueId, "4Ab"), (Field::MessageId, "77.alice@b.example")]);
     let line = "Mar  2 08:00:00 mx1 postfix/qmgr[3]: 4Ab: from=<Alice@b.example>, size=7, nrcpt=2 (queue active)";
@@ -38,14 +40,21 @@ fn mail() -> StoredRecord {
             "Mar  2 08:00:01 mx1 postfix/smtp[4]: 4Ab: to=<{to}>, relay=mx.c.example[198.51.100.4]:25, dsn={status}, status=x \
              (550 {status} <{to}>: no access from 192.0.2.7, mail.b.example)"
         );
-        event(&mut e, 2, Kind::Attempt, Some(action), &line, &[
-            (Field::QueueId, "4Ab"),
-            (Field::FinalRecipient, to),
-            (Field::RemoteMta, "mx.c.example"),
-            (Field::RemoteIp, "198.51.100.4"),
-            (Field::Status, status),
-            (Field::Diagnostic, &line[line.find("550").unwrap()..line.len() - 1]),
-        ]);
+        event(
+            &mut e,
+            2,
+            Kind::Attempt,
+            Some(action),
+            &line,
+            &[
+                (Field::QueueId, "4Ab"),
+                (Field::FinalRecipient, to),
+                (Field::RemoteMta, "mx.c.example"),
+                (Field::RemoteIp, "198.51.100.4"),
+                (Field::Status, status),
+                (Field::Diagnostic, &line[line.find("550").unwrap()..line.len() - 1]),
+            ],
+        );
     }
     rebuilt(&record(Role::Hop, "4Ab", vec![]), &e, None)
 }
@@ -166,7 +175,14 @@ fn a_late_line_is_masked_like_the_others_and_numbers_go_on() {
         let new = anonymized(&mail(), &key, masks).unwrap();
         let mut late = vec![];
         let line = "Mar  3 09:00:01 mx1 postfix/smtp[4]: 4Ab: to=<bob@c.example>, status=sent";
-        event(&mut late, 90_000, Kind::Attempt, Some(Action::Relayed), line, &[(Field::QueueId, "4Ab"), (Field::FinalRecipient, "bob@c.example")]);
+        event(
+            &mut late,
+            90_000,
+            Kind::Attempt,
+            Some(Action::Relayed),
+            line,
+            &[(Field::QueueId, "4Ab"), (Field::FinalRecipient, "bob@c.example")],
+        );
         let with = new.joined(&record(Role::Hop, "4Ab", late));
         assert!(is_plain(&with));
         let done = anonymized(&with, &key, masks).unwrap();
