@@ -109,6 +109,26 @@ pub struct Retention {
     pub anonymize: Anonymize,
 }
 
+/// The smallest index that makes sense, bytes.
+const LEAST_INDEX: u64 = 16 << 20;
+
+impl Retention {
+    fn check(&self) -> Result<(), String> {
+        if self.retention_days == Some(0) || self.anonymize_after_days == Some(0) {
+            return Err("retention: retention_days and anonymize_after_days are at least 1".into());
+        }
+        if self.max_index_bytes.is_some_and(|n| n < LEAST_INDEX) {
+            return Err(format!("retention: max_index_bytes is at least {LEAST_INDEX}"));
+        }
+        match (self.anonymize_after_days, self.retention_days) {
+            (Some(a), Some(r)) if a >= r => {
+                Err(format!("retention: nothing is left to anonymize after {a} days when it is dropped after {r}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// How personal data is masked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -245,6 +265,7 @@ impl Config {
                 return Err(format!("dsn {}: then = \"move\" and move_to go together", mailbox.path.display()));
             }
         }
+        raw.retention.check()?;
         Ok(Config {
             index: raw.index,
             parsers: raw.parsers,
@@ -289,6 +310,9 @@ mod tests {
         let wrong = |t: &str| Config::parse(t, Zone::Fixed(0)).unwrap_err();
         assert!(wrong("parser = 1").contains("parser"));
         assert!(wrong("timezone = \"Mars\"").contains("timezone"));
+        assert!(wrong("[retention]\nretention_days = 0").contains("retention_days"));
+        assert!(wrong("[retention]\nmax_index_bytes = 7").contains("max_index_bytes"));
+        assert!(wrong("[retention]\nretention_days = 9\nanonymize_after_days = 9").contains("9 days"));
         assert!(wrong("[hosts.a]\naliases=[\"x\"]\n[hosts.b]\naliases=[\"X\"]").contains("`X`"));
     }
 }

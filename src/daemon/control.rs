@@ -228,7 +228,8 @@ impl Service {
                     return refused(&e);
                 }
                 let found = self.view.by_id(&id);
-                for r in found.iter().flatten() {
+                let logged = self.queries.read().unwrap_or_else(PoisonError::into_inner).is_some();
+                for r in found.iter().flatten().filter(|_| logged) {
                     if asker.led_to.len() < MOST_LED_TO {
                         asker.led_to.extend(r.ids(&r.derive()));
                     }

@@ -54,7 +54,7 @@ pub(super) fn to_settle(segments: &[Piece]) -> Option<Vec<SegmentId>> {
     let latest = segments.iter().map(|s| s.window).max()?;
     let mut windows: BTreeMap<i64, (Vec<SegmentId>, u64, u64)> = BTreeMap::new();
     // Messages that were long under way still come to the window before the latest.
-    for s in segments.iter().filter(|s| s.window < latest - 1) {
+    for s in segments.iter().filter(|s| s.window < latest.saturating_sub(1)) {
         let (ids, sum, largest) = windows.entry(s.window).or_default();
         ids.push(s.id);
         *sum += s.alive;
@@ -201,6 +201,7 @@ mod tests {
     fn a_window_that_is_over_becomes_one_segment_unless_only_stragglers_came() {
         let now = [piece(10, 0, 9), piece(10, 0, 9), piece(10, 0, 8), piece(10, 0, 8)];
         assert_eq!(to_settle(&now), None);
+        assert_eq!((to_settle(&[]), to_settle(&[piece(1, 0, i64::MIN), piece(1, 0, i64::MIN)])), (None, None));
         let mut over = now.to_vec();
         over.extend([piece(100, 0, 7), piece(13, 0, 7)]);
         assert_eq!(to_settle(&over).map(|ids| ids.len()), Some(2));

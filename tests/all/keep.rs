@@ -371,3 +371,58 @@ fn backfill_says_what_is_too_old_to_be_kept() {
     let store = Store::open(&files.at("index")).unwrap();
     assert_eq!(all(&store).iter().map(|r| r.slot.queue_id.as_str()).collect::<Vec<_>>(), ["4ZZZZEFGHz"]);
 }
+
+/// A log of 200 days up to now, with enough mail for segments of their own for each month.
+fn long_log() -> String {
+    let now = chrono::Utc::now().timestamp();
+    let mut log = String::new();
+    for n in 0..16_000i64 {
+        let at = now - (16_000 - n) * 1080;
+        let at = chrono::DateTime::from_timestamp(at, 0).unwrap().format("%Y-%m-%dT%H:%M:%S+00:00");
+        let id = format!("4{:0>9}z", format!("{n:X}").replace(['A', 'E'], "B"));
+        log.push_str(&format!(
+            "{at} mx1 postfix/smtpd[1]: {id}: client=h{n}.b.example[192.0.2.7]\n{at} mx1 postfix/cleanup[2]: {id}: message-id=<{n}.{id}@b.example>\n\
+             {at} mx1 postfix/qmgr[3]: {id}: from=<from{n}@b.example>, size=2006, nrcpt=1 (queue active)\n\
+             {at} mx1 postfix/smtp[4]: {id}: to=<to{n}@d.example>, relay=mx.d.example[198.51.100.4]:25, delay=1, delays=0/0/0/1, dsn=2.0.0, \
+             status=sent (250 2.0.0 Ok: queued as N{id})\n{at} mx1 postfix/qmgr[3]: {id}: removed\n"
+        ));
+    }
+    log
+}
+
+#[test]
+fn on_a_full_disk_what_is_too_old_makes_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let p = |name: &str| dir.path().join(name);
+    std::fs::create_dir(p("disk")).unwrap();
+    std::fs::write(p("mail.log"), long_log()).unwrap();
+    std::fs::write(p("new.log"), LOG.replace("2026-03-02T08:0", &chrono::Utc::now().format("%Y-%m-%dT%H:0").to_string())).unwrap();
+    std::fs::write(p("all.toml"), "[retention]\nretention_days = 3000\n").unwrap();
+    std::fs::write(p("some.toml"), "[retention]\nretention_days = 40\n").unwrap();
+    let script = r#"set -e; cd "$1"; mount -t tmpfs -o size=48m none disk
+        run() { c=0; "$2" --index disk/index --config "$1" backfill --quiet "$3" || c=$?; echo "code $c"; df -P disk | tail -1 | sed 's/  */ /g' | cut -d' ' -f3 | sed 's/^/used /'; }
+        run all.toml "$2" mail.log
+        cat /dev/zero > disk/full 2>/dev/null || true
+        run all.toml "$2" new.log
+        run some.toml "$2" new.log
+        rm disk/full
+        "$2" --index disk/index verify
+        "$2" --index disk/index stats | grep records"#;
+    let mut c = Command::new("unshare");
+    c.args(["-rm", "sh", "-c", script, "sh"]).arg(dir.path()).arg(env!("CARGO_BIN_EXE_msgtrk"));
+    let out = match c.env_remove("MSGTRK_INDEX").env("TZ", "UTC").stdin(Stdio::null()).output() {
+        Ok(out) if out.status.success() => out,
+        other => {
+            eprintln!("skipped: no small file system can be mounted here: {other:?}");
+            return;
+        }
+    };
+    let (said, errors) = (String::from_utf8_lossy(&out.stdout).into_owned(), String::from_utf8_lossy(&out.stderr).into_owned());
+    let of = |word: &str| said.lines().filter_map(|l| l.strip_prefix(word)?.trim().parse::<u64>().ok()).collect::<Vec<_>>();
+    assert_eq!(of("code "), [0, 2, 0], "{said}{errors}");
+    let used = of("used ");
+    // Besides the reserve, most of what 160 of 200 days took came back.
+    let reserve = 4096;
+    assert!(used[1] - used[2] > reserve + (used[0] - reserve) / 2, "{said}{errors}");
+    assert!(said.contains("all is well") && said.contains("messages at an MTA"), "{said}{errors}");
+}
