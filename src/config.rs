@@ -136,7 +136,7 @@ pub enum Anonymize {
     /// By a keyed hash: the same address gives the same mask within one index, so that records still join.
     #[default]
     Hash,
-    /// By masks that say nothing; the addresses of one message are told apart by numbers.
+    /// By masks that say nothing; the addresses of one record are told apart by numbers, and records join by ids only.
     Drop,
 }
 

@@ -238,7 +238,7 @@ impl Service {
             }
             Request::Commit(handed) => {
                 let Handed { changes, sources, replace, remove, expire_before, forget, purge } = *handed;
-                let work = Work { changes, sources, positions: None, replace, remove, expire_before, forget, purge };
+                let work = Work { changes, sources, positions: None, masked: false, replace, remove, expire_before, forget, purge };
                 let (reply, done) = sync_channel(1);
                 if self.jobs.send(Job::Other(Box::new(work), reply)).is_err() {
                     return refused(&"the daemon is ending; run the command again");
@@ -329,7 +329,7 @@ impl Sink for Daemon {
         if work.is_empty() {
             return Ok(0);
         }
-        let Work { changes, sources, replace, remove, expire_before, forget, purge, positions: _ } = work;
+        let Work { changes, sources, replace, remove, expire_before, forget, purge, positions: _, masked: _ } = work;
         match self.ask(&Request::Commit(Box::new(Handed { changes, sources, replace, remove, expire_before, forget, purge })))? {
             Response::Committed { records } => Ok(records),
             _ => Err(self.confused()),

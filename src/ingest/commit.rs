@@ -32,6 +32,8 @@ pub struct Work {
     pub positions: Option<String>,
     /// Records that take the place of what is stored under their keys, unjoined (something was taken out of them).
     pub replace: Vec<StoredRecord>,
+    /// Personal data was taken out of all of these.
+    pub masked: bool,
     /// Keys of records to take away.
     pub remove: Vec<String>,
     /// Take away records that arrived before this time, microseconds since 1970 (see [`Batch::expire_before`]).
@@ -129,7 +131,7 @@ impl Sink for Committer<'_> {
             None => store.positions()?.unwrap_or_default(),
         };
         let (sources, expire_before) = (work.sources, work.expire_before);
-        let mut batch = Batch { put: work.replace, remove: work.remove, sources, positions, expire_before };
+        let mut batch = Batch { put: work.replace, masked: work.masked, remove: work.remove, sources, positions, expire_before };
         if let Some(forget) = &work.forget {
             take_out(store, forget, &mut batch)?;
         }

@@ -205,11 +205,14 @@ impl Committer<'_> {
             return Ok(0);
         }
         let count = found.len() as u64;
+        let store = self.store;
+        // Where the index cannot be read, the commit says so.
+        let is_host = |name: &str| store.is_mail_host(name).unwrap_or(false);
         let pairs: Vec<(String, StoredRecord)> =
-            found.into_par_iter().map(|r| (r.key.clone(), anonymized(&r, key, masks).unwrap_or(r))).collect();
+            found.into_par_iter().map(|r| (r.key.clone(), anonymized(&r, key, masks, &is_host).unwrap_or(r))).collect();
         let remove = pairs.iter().filter(|(key, new)| *key != new.key).map(|(key, _)| key.clone()).collect();
         let replace = pairs.into_iter().map(|(_, new)| new).collect();
-        self.commit(Work { replace, remove, ..Work::default() })?;
+        self.commit(Work { replace, masked: true, remove, ..Work::default() })?;
         Ok(count)
     }
 

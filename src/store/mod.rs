@@ -137,6 +137,8 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 pub struct Batch {
     /// Records; each replaces what is stored under its key. Of two with one key the later counts.
     pub put: Vec<StoredRecord>,
+    /// Personal data was taken out of all of these: [`Store::plain_before`] passes them over.
+    pub masked: bool,
     /// Keys of records to take away (before `put` is stored).
     pub remove: Vec<String>,
     /// Finished sources: key and opaque JSON; each replaces what is stored under its key.

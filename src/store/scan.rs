@@ -58,7 +58,7 @@ impl Store {
         Ok(())
     }
 
-    /// Up to `most` records that arrived before a time (microseconds) and hold personal data that is not masked.
+    /// Up to `most` records that arrived before a time (microseconds) and personal data was not taken out of yet ([`super::Batch::masked`]).
     ///
     /// # Errors
     /// When the index cannot be read.
@@ -86,6 +86,26 @@ impl Store {
             }
         }
         Ok(found)
+    }
+
+    /// Whether a name or IP is that of a host whose log is in the index (in full, or its first label), or of one that mail was handed to.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn is_mail_host(&self, name: &str) -> Result<bool> {
+        let name = name.to_lowercase();
+        let own = |name: &str| format!("{}{name}", prefix::HOST);
+        let label = name.split('.').next().filter(|l| l.parse::<u32>().is_err()).unwrap_or(&name);
+        let terms = [own(&name), own(label), format!("{}{name}", prefix::RELAY)];
+        for segment in self.searcher().segment_readers() {
+            let inverted = segment.inverted_index(self.fields.terms).map_err(self.error("read terms"))?;
+            for term in &terms {
+                if inverted.terms().get(term.as_bytes()).map_err(self.io_error("read terms"))?.is_some() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     fn documents_with(&self, segment: &SegmentReader, term: &str) -> Result<BitSet> {

@@ -41,7 +41,7 @@ pub(super) mod prefix {
     pub const HOP: &str = "H";
     pub const REJECT: &str = "R";
     pub const WITNESS: &str = "W";
-    /// Holds no personal data that is not masked. (Documents of before there was this term are looked at once.)
+    /// Personal data was taken out of it. Whoever writes the record anew for a late line leaves this out.
     pub const MASKED: &str = "M";
 }
 
@@ -213,8 +213,8 @@ pub(super) fn is_aborted(stored: &StoredRecord) -> bool {
     stored.role == Role::Hop && crate::model::incarnation::is_aborted(&stored.events)
 }
 
-/// The document of a record.
-pub(super) fn document(fields: &Fields, stored: &StoredRecord) -> TantivyDocument {
+/// The document of a record; `masked` if personal data was taken out of it.
+pub(super) fn document(fields: &Fields, stored: &StoredRecord, masked: bool) -> TantivyDocument {
     let mut doc = TantivyDocument::default();
     doc.add_text(fields.key, &stored.key);
     if stored.reused {
@@ -224,7 +224,7 @@ pub(super) fn document(fields: &Fields, stored: &StoredRecord) -> TantivyDocumen
     doc.add_i64(fields.first, record.arrival_date.micros);
     doc.add_i64(fields.last, record.last_event_date.micros);
     doc.add_bytes(fields.record, &encode(stored));
-    if !crate::model::redact::personal::is_plain(stored) {
+    if masked {
         doc.add_text(fields.terms, prefix::MASKED);
     }
     if is_aborted(stored) {

@@ -164,7 +164,8 @@ impl Writer {
             let metas = open.index.load_metas().map_err(|e| engine_error(&self.dir, "read meta.json", e))?;
             let positions = metas.payload.unwrap_or_default();
             for put in older {
-                self.commit_one(open, &Batch { put, positions: positions.clone(), ..Batch::default() })?;
+                let masked = batch.masked;
+                self.commit_one(open, &Batch { put, masked, positions: positions.clone(), ..Batch::default() })?;
             }
         }
         self.commit_one(open, &batch)
@@ -222,7 +223,7 @@ impl Writer {
         }
         for chunk in batch.put.chunks(CHUNK) {
             let fields = self.fields;
-            let documents: Vec<_> = chunk.par_iter().map(|r| schema::document(&fields, r)).collect();
+            let documents: Vec<_> = chunk.par_iter().map(|r| schema::document(&fields, r, batch.masked)).collect();
             for (record, document) in chunk.iter().zip(documents) {
                 if self.note_key(record) {
                     ops.push(UserOperation::Delete(schema::key_term(&fields, &record.key)));

@@ -1,5 +1,5 @@
 use super::person::Person;
-use super::personal::{Masks, anonymized, is_plain};
+use super::personal::{self, Masks};
 use super::*;
 use crate::model::event::{Action, Event, Field, Head, Kind};
 use crate::model::record::Role;
@@ -57,6 +57,14 @@ fn mail() -> StoredRecord {
         );
     }
     rebuilt(&record(Role::Hop, "4Ab", vec![]), &e, None)
+}
+
+fn anonymized(r: &StoredRecord, key: &MaskKey, masks: Masks) -> Option<StoredRecord> {
+    personal::anonymized(r, key, masks, &|name| name == "mx.own.example")
+}
+
+fn is_plain(r: &StoredRecord) -> bool {
+    personal::is_plain(r, &|name| name == "mx.own.example")
 }
 
 fn text_of(r: &StoredRecord) -> String {
@@ -188,6 +196,23 @@ fn a_late_line_is_masked_like_the_others_and_numbers_go_on() {
         let done = anonymized(&with, &key, masks).unwrap();
         assert_eq!((done.derive().recipients.len(), is_plain(&done)), (recipients, false));
     }
+}
+
+#[test]
+fn clients_are_masked_where_no_field_names_them() {
+    let line = "mx1 postfix/smtpd[1]: 4Ab: client=localhost[127.0.0.1], orig_client=pc7.b.example[2001:db8::7], by mx.own.example[192.0.2.9]. [IPv6:2001:db8::8] v1.2.3.4a 5.7.1 10:00:00";
+    let mut e = vec![];
+    event(
+        &mut e,
+        1,
+        Kind::Arrival,
+        None,
+        line,
+        &[(Field::QueueId, "4Ab"), (Field::ClientName, "localhost"), (Field::ClientIp, "127.0.0.1")],
+    );
+    let new = anonymized(&record(Role::Hop, "4Ab", e), &MaskKey::new([7; 32]), Masks::Numbers).unwrap();
+    let want = "mx1 postfix/smtpd[1]: 4Ab: client=localhost[127.0.0.1], orig_client=masked.invalid[ip-masked], by mx.own.example[ip-masked]. [IPv6:ip-masked] v1.2.3.4a 5.7.1 10:00:00\n";
+    assert_eq!((text_of(&new).as_str(), is_plain(&new)), (want, false));
 }
 
 #[test]
