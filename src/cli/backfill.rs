@@ -37,13 +37,13 @@ static STOP: AtomicBool = AtomicBool::new(false);
 pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     let parsers = cx.load_parsers()?;
     let store = Store::open_or_create(&cx.index)?;
-    let (mut sink, most) = cx.sink(&store)?;
     let _ = ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
         eprintln!("\nmsgtrk: committing what was read; once more Ctrl-C gives that up");
     });
+    let (mut sink, most) = cx.sink(&store)?;
     // First of all: it may be what makes room.
     let before = sink.upkeep(&cx.retention, cx.now)?;
     let begun = Instant::now();
