@@ -153,14 +153,34 @@ pub struct Metrics {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retention {
-    /// Records of messages that arrived longer ago are dropped. Default: everything is kept.
+    /// Records of messages that arrived longer ago are dropped, but for those still queued. Default: everything is kept.
     pub retention_days: Option<u32>,
     /// When the index is larger, the oldest records go.
     pub max_index_bytes: Option<u64>,
-    /// Addresses, client names and IPs, and subjects of records older than this are masked; the rest is kept.
+    /// Addresses, login names, client names and IPs, and subjects of records older than this are masked; the rest is kept.
     pub anonymize_after_days: Option<u32>,
     /// How they are masked.
     pub anonymize: Anonymize,
+}
+
+/// The smallest index that makes sense, bytes.
+const LEAST_INDEX: u64 = 16 << 20;
+
+impl Retention {
+    fn check(&self) -> Result<(), String> {
+        if self.retention_days == Some(0) || self.anonymize_after_days == Some(0) {
+            return Err("retention: retention_days and anonymize_after_days are at least 1".into());
+        }
+        if self.max_index_bytes.is_some_and(|n| n < LEAST_INDEX) {
+            return Err(format!("retention: max_index_bytes is at least {LEAST_INDEX}"));
+        }
+        match (self.anonymize_after_days, self.retention_days) {
+            (Some(a), Some(r)) if a >= r => {
+                Err(format!("retention: nothing is left to anonymize after {a} days when it is dropped after {r}"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How personal data is masked.
@@ -170,7 +190,7 @@ pub enum Anonymize {
     /// By a keyed hash: the same address gives the same mask within one index, so that records still join.
     #[default]
     Hash,
-    /// By one and the same mask.
+    /// By masks that say nothing; the addresses of one record are told apart by numbers, and records join by ids only.
     Drop,
 }
 
@@ -193,7 +213,7 @@ pub enum QueryLogMode {
     Off,
     /// As asked.
     On,
-    /// Ids and addresses by their hash.
+    /// Ids, addresses and words by their keyed hash.
     Hashed,
 }
 
@@ -308,6 +328,7 @@ impl Config {
                 return Err(format!("syslog {}: certificate and key go with transport = \"tls\"", s.listen));
             }
         }
+        raw.retention.check()?;
         Ok(Config {
             index: raw.index,
             parsers: raw.parsers,
@@ -354,6 +375,9 @@ mod tests {
         let wrong = |t: &str| Config::parse(t, Zone::Fixed(0)).unwrap_err();
         assert!(wrong("parser = 1").contains("parser"));
         assert!(wrong("timezone = \"Mars\"").contains("timezone"));
+        assert!(wrong("[retention]\nretention_days = 0").contains("retention_days"));
+        assert!(wrong("[retention]\nmax_index_bytes = 7").contains("max_index_bytes"));
+        assert!(wrong("[retention]\nretention_days = 9\nanonymize_after_days = 9").contains("9 days"));
         assert!(wrong("[hosts.a]\naliases=[\"x\"]\n[hosts.b]\naliases=[\"X\"]").contains("`X`"));
     }
 }

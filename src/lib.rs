@@ -33,6 +33,8 @@
 //! * **R3.** A record's key is host, MTA instance, queue id, and for ids that return the second of arrival.
 //!   Where one message ends and the next with the same id begins is a pure function of all events known.
 //! * **R4.** The store's contract is small: put, find, expire, figures. Readers test the query again on the record.
+//!   Segments keep to windows of time, so that what is too old is dropped as wholes. What is taken out of a record
+//!   (a person, all personal data) leaves its lines, too; nothing else ever changes one.
 //! * **R5.** Protocol code does no I/O.
 //! * **R6.** Everything from outside is bounded and hostile. Log text is written by strangers: patterns are
 //!   anchored and follow the MTA's grammar; over a bound there is a counted skip, never a crash or silent loss.

@@ -4,6 +4,7 @@ use super::progress::Bar;
 use super::text::{bytes, clean};
 use super::{Context, text};
 use crate::ingest::backfill::{BUDGET, Options, Summary, backfill};
+use crate::ingest::retention::kept_from;
 use crate::store::Store;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,13 +37,15 @@ static STOP: AtomicBool = AtomicBool::new(false);
 pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     let parsers = cx.load_parsers()?;
     let store = Store::open_or_create(&cx.index)?;
-    let (mut sink, most) = cx.sink(&store)?;
     let _ = ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
         eprintln!("\nmsgtrk: committing what was read; once more Ctrl-C gives that up");
     });
+    let (mut sink, most) = cx.sink(&store)?;
+    // First of all: it may be what makes room.
+    let before = sink.upkeep(&cx.retention, cx.now)?;
     let begun = Instant::now();
     let own = a.host.is_none();
     let options = Options {
@@ -54,12 +57,22 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
         budget: ((a.memory as usize) << 20).min(most.unwrap_or(usize::MAX)),
         now: cx.now.div_euclid(1_000_000),
         stop: &STOP,
+        not_before: kept_from(&cx.retention, cx.now),
     };
     let done = {
         let bar = Bar::new(a.quiet);
         backfill(&store, sink.as_mut(), &options, &bar)?
     };
+    let kept = {
+        let after = sink.upkeep(&cx.retention, cx.now)?;
+        (before.expired + after.expired, before.masked + after.masked)
+    };
     if !a.quiet {
+        for (n, what) in [(kept.0, "dropped"), (kept.1, "anonymized")] {
+            if n > 0 {
+                anstream::eprintln!("retention  {n} older records {what}");
+            }
+        }
         report(&done, begun.elapsed().as_secs_f64(), own.then_some(options.host.as_str()));
     }
     Ok(if done.incomplete { ExitCode::from(2) } else { ExitCode::SUCCESS })
@@ -92,6 +105,7 @@ fn report(done: &Summary, seconds: f64, assumed_host: Option<&str>) {
         (done.oversized, "lines too long, cut"),
         (done.undated, "lines whose stamp is no date"),
         (done.overfull, "events beyond the bound of one message"),
+        (done.too_old, "lines older than what is kept (retention_days)"),
     ] {
         if n > 0 {
             line("skipped", format!("{n} {what}"));

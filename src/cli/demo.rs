@@ -41,6 +41,7 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
         budget: BUDGET,
         now: cx.now / 1_000_000,
         stop: &stop,
+        not_before: None,
     };
     let done =
         backfill(&store, &mut Committer::new(&store)?, &options, &progress::Bar::new(false)).with_context(|| dir.display().to_string())?;

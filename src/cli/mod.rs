@@ -3,6 +3,8 @@
 mod backfill;
 mod config;
 mod demo;
+mod export;
+mod forget;
 mod json;
 mod parsers;
 mod progress;
@@ -17,8 +19,9 @@ mod times;
 mod trace;
 mod verify;
 
-use crate::config::{Config, Site};
+use crate::config::{self as config_file, Config, Retention, Site};
 use crate::daemon::control::{self, Daemon};
+use crate::daemon::querylog::{Asker, QueryLog};
 use crate::ingest::commit::{Committer, Sink};
 use crate::parse::Parsers;
 use crate::resolve::clock::Zone;
@@ -78,6 +81,12 @@ enum Command {
     Verify(verify::Arguments),
     /// Backfill the sample logs into a folder of its own and show a search and a trace
     Demo(demo::Arguments),
+    /// Take one person's address out of all that is stored
+    Forget(forget::Arguments),
+    /// Write the whole index as JSON lines, for backup or moving house
+    Export(export::Export),
+    /// Read what `export` wrote
+    Import(export::Import),
     /// Check a config file
     #[command(subcommand)]
     Config(config::Arguments),
@@ -94,6 +103,8 @@ struct Context {
     /// Zone that times are shown in.
     zone: Zone,
     parsers: Option<PathBuf>,
+    retention: Retention,
+    query_log: config_file::QueryLog,
     /// Microseconds since 1970.
     now: i64,
 }
@@ -104,6 +115,8 @@ struct Context {
 /// Whatever kept a command from doing what was asked; the message says what, where and what to do.
 pub fn run() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
+    // What an index holds is personal: no file of it is for others, whoever runs this.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("MSGTRK_LOG").unwrap_or_else(|_| "error".into()))
@@ -127,6 +140,9 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Verify(a) => verify::run(&cx, &a),
         Command::Demo(a) => demo::run(&cx, &a),
         Command::Status(a) => status::run(&cx, &a),
+        Command::Forget(a) => forget::run(&cx, &a),
+        Command::Export(a) => export::export(&cx, &a),
+        Command::Import(a) => export::import(&cx, &a),
         Command::Config(_) | Command::Completions(_) | Command::Man | Command::Serve(_) => Ok(ExitCode::SUCCESS),
     }
 }
@@ -176,7 +192,8 @@ impl Context {
         let index = global.index.clone().or_else(|| config.index.clone()).unwrap_or_else(default_index);
         let parsers = global.parser_files.clone().or_else(|| config.parsers.clone());
         let (zone, site) = (config.site.zone, Arc::new(config.site.clone()));
-        Ok((Context { index, zone, site, parsers, now: chrono::Utc::now().timestamp_micros() }, config))
+        let (retention, query_log) = (config.retention.clone(), config.query_log.clone());
+        Ok((Context { index, zone, site, parsers, retention, query_log, now: chrono::Utc::now().timestamp_micros() }, config))
     }
 
     fn open(&self) -> Result<Store, StoreError> {
@@ -189,6 +206,12 @@ impl Context {
             Some(daemon) => Ok((Box::new(daemon), Some(control::BUDGET))),
             None => Ok((Box::new(Committer::new(store)?), None)),
         }
+    }
+
+    /// Writes a question into the query log, where there is to be one; to be called before it is answered.
+    fn note_query(&self, what: &str, asked: &[(&str, String)]) -> Result<(), StoreError> {
+        let Some(log) = QueryLog::of(&self.query_log, &self.index)? else { return Ok(()) };
+        log.note(self.now, Asker::User(rustix::process::getuid().as_raw()), "cli", what, asked)
     }
 
     fn load_parsers(&self) -> anyhow::Result<Arc<Parsers>> {

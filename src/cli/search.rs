@@ -2,11 +2,13 @@
 
 use super::text::{Table, action_style, clean, columns, dim};
 use super::{Context, json, stats, text, times};
+use crate::model::direction::{Direction, Domains};
 use crate::model::event::Action;
 use crate::model::query::{Pattern, Query, Sort};
 use crate::model::record::{Record, Role};
 use crate::store::Total;
 use anstyle::Style;
+use anyhow::bail;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -62,6 +64,9 @@ pub struct Arguments {
     /// Size in bytes, as 10K..2M
     #[arg(long, value_name = "A..B")]
     size: Option<String>,
+    /// inbound, outbound, internal or relay, as told by the `[site] domains` of the config
+    #[arg(long, value_name = "WAY", value_parser = direction)]
+    direction: Option<Direction>,
     /// Only refusals before queueing
     #[arg(long)]
     rejects: bool,
@@ -87,9 +92,18 @@ fn action(word: &str) -> Result<Action, String> {
     Action::from_name(&word.to_lowercase()).ok_or_else(|| format!("known are {}", known()))
 }
 
+fn direction(word: &str) -> Result<Direction, String> {
+    let known = || Direction::ALL.map(|d| d.as_str()).join(", ");
+    Direction::ALL.into_iter().find(|d| d.as_str() == word.to_lowercase()).ok_or_else(|| format!("known are {}", known()))
+}
+
 pub fn query(cx: &Context, a: &Arguments) -> anyhow::Result<Query> {
     let pattern = |t: &Option<String>| t.as_deref().map(Pattern::new);
     let moment = |t: &Option<String>| t.as_deref().map(|t| times::moment(t, cx.now, cx.zone)).transpose().map_err(anyhow::Error::msg);
+    let domains = Domains::new(&cx.site.domains);
+    if a.direction.is_some() && domains.is_empty() {
+        bail!("--direction: which domains are the site's own? Name them in the config: [site] domains = [\"example.org\"]");
+    }
     Ok(Query {
         from: pattern(&a.from),
         to: pattern(&a.to),
@@ -107,6 +121,7 @@ pub fn query(cx: &Context, a: &Arguments) -> anyhow::Result<Query> {
         until: moment(&a.until)?,
         size: a.size.as_deref().map(times::sizes).transpose().map_err(anyhow::Error::msg)?,
         role: a.rejects.then_some(Role::Reject),
+        direction: a.direction.map(|d| (d, domains)),
         open: false,
         words: a.words.iter().map(|w| w.to_lowercase()).collect(),
         sort: if a.sort == "oldest" { Sort::Oldest } else { Sort::Newest },
@@ -114,9 +129,35 @@ pub fn query(cx: &Context, a: &Arguments) -> anyhow::Result<Query> {
     })
 }
 
+/// The filters as they were given, for the query log.
+fn asked(a: &Arguments) -> Vec<(&'static str, String)> {
+    let given = [
+        ("from", a.from.clone()),
+        ("to", a.to.clone()),
+        ("message_id", a.message_id.clone()),
+        ("envelope_id", a.envelope_id.clone()),
+        ("queue_id", a.queue_id.clone()),
+        ("host", a.host.clone()),
+        ("client", a.client.clone()),
+        ("user", a.user.clone()),
+        ("action", a.action.map(|x| x.as_str().into())),
+        ("status", a.status.clone()),
+        ("relay", a.relay.clone()),
+        ("mta", a.mta.clone()),
+        ("since", a.since.clone()),
+        ("until", a.until.clone()),
+        ("size", a.size.clone()),
+        ("direction", a.direction.map(|d| d.as_str().into())),
+        ("rejects", a.rejects.then(|| "yes".into())),
+        ("words", (!a.words.is_empty()).then(|| a.words.join(" "))),
+    ];
+    given.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
 pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     let query = query(cx, a)?;
     let store = cx.open()?;
+    cx.note_query("search", &asked(a))?;
     let found = store.find(&query)?;
     let mut out = std::io::BufWriter::new(anstream::stdout());
     // Not through the terminal's filter: it would take control characters out of values.

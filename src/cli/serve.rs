@@ -6,7 +6,8 @@ use super::{Context, Global};
 use crate::config::{Config, Watch};
 use crate::daemon::control::{Server, Service};
 use crate::daemon::figures::{Figures, SourceHealth};
-use crate::daemon::writer::{Job, WriterThread};
+use crate::daemon::querylog::QueryLog;
+use crate::daemon::writer::{Job, Upkeep, WriterThread};
 use crate::daemon::{metrics, systemd};
 use crate::ingest::live::{Bell, Listener, LiveLoop, LiveOptions, LiveWork, usual_places};
 use crate::ingest::open::{OpenRecords, View};
@@ -19,9 +20,9 @@ use anyhow::{Context as _, bail};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// The config file that `serve` reads when none is named.
@@ -54,6 +55,9 @@ struct Running {
     stop: Arc<AtomicBool>,
     /// Leave the live loop: to end, or to begin anew.
     leave: Arc<AtomicBool>,
+    upkeep: Arc<Upkeep>,
+    /// The query log that the config in force asks for.
+    queries: Arc<RwLock<Option<QueryLog>>>,
 }
 
 pub fn run(global: &Global, a: &Arguments) -> anyhow::Result<ExitCode> {
@@ -66,8 +70,14 @@ pub fn run(global: &Global, a: &Arguments) -> anyhow::Result<ExitCode> {
     let open = Arc::new(OpenRecords::default());
     let figures = Arc::new(Figures::default());
     let stop = Arc::new(AtomicBool::new(false));
-    let writer =
-        WriterThread { store: Arc::clone(&store), open: Arc::clone(&open), figures: Arc::clone(&figures), stop: Arc::clone(&stop) };
+    let upkeep = Arc::new(Upkeep::default());
+    let writer = WriterThread {
+        store: Arc::clone(&store),
+        open: Arc::clone(&open),
+        figures: Arc::clone(&figures),
+        stop: Arc::clone(&stop),
+        upkeep: Arc::clone(&upkeep),
+    };
     let (jobs, queue) = sync_channel(4);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     std::thread::scope(|scope| {
@@ -82,6 +92,8 @@ pub fn run(global: &Global, a: &Arguments) -> anyhow::Result<ExitCode> {
             bell: Arc::default(),
             stop: Arc::clone(&stop),
             leave: Arc::default(),
+            upkeep,
+            queries: Arc::default(),
         };
         let done = running.serve(&global, a, cx, config, &store, &runtime);
         stop.store(true, Relaxed);
@@ -113,6 +125,7 @@ impl Running {
         store: &Arc<Store>,
         runtime: &tokio::runtime::Runtime,
     ) -> anyhow::Result<()> {
+        self.apply(&cx, &config)?;
         let view = View::new(Arc::clone(store), Arc::clone(&self.open));
         self.control(store.dir(), view)?;
         self.signals(runtime)?;
@@ -137,10 +150,23 @@ impl Running {
                 return Ok(());
             }
             match Context::with_config(global) {
-                Ok(fresh) => current = fresh,
+                Ok(fresh) => {
+                    if let Err(e) = self.apply(&fresh.0, &fresh.1) {
+                        tracing::error!("{}", super::in_words(&e));
+                    }
+                    current = fresh;
+                }
                 Err(e) => tracing::error!("the config cannot be used, the one before stays in force: {}", super::in_words(&e)),
             }
         }
+    }
+
+    /// What a config says of retention and of the query log.
+    fn apply(&self, cx: &Context, config: &Config) -> anyhow::Result<()> {
+        self.upkeep.keep(&config.retention);
+        let log = QueryLog::of(&config.query_log, &cx.index)?;
+        *self.queries.write().unwrap_or_else(PoisonError::into_inner) = log;
+        Ok(())
     }
 
     /// Follows what a config says until it is time to leave.
@@ -154,8 +180,13 @@ impl Running {
         let tailer = Tailer::new(paths, positions.tails, finished, TailOptions { wake: Some(wake), ..TailOptions::default() });
         let sources: Vec<Box<dyn Live>> = vec![Box::new(tailer)];
         let hosts = watch.iter().filter_map(|w| Some((glob::Pattern::new(&w.path.to_string_lossy()).ok()?, w.host.clone()?))).collect();
-        let options =
-            LiveOptions { site: Arc::clone(&cx.site), parsers: cx.load_parsers()?, hosts, host: a.host.clone().unwrap_or_else(this_host) };
+        let options = LiveOptions {
+            site: Arc::clone(&cx.site),
+            parsers: cx.load_parsers()?,
+            hosts,
+            host: a.host.clone().unwrap_or_else(this_host),
+            retention: config.retention.clone(),
+        };
         let mut live = LiveLoop::new(store, sources, options, &self.open, self)?;
         for w in &watch {
             tracing::info!("watching {}", w.path.display());
@@ -187,8 +218,13 @@ impl Running {
     fn control(&self, dir: &Path, view: View) -> anyhow::Result<()> {
         let server = Server::bind(dir).with_context(|| format!("control socket in {}", dir.display()))?;
         let (told, asked) = (Arc::clone(&self.figures), Arc::clone(&self.figures));
-        let service =
-            Service { view, jobs: self.jobs.clone(), status: Box::new(move || told.status()), asked: Box::new(move || asked.asked()) };
+        let service = Service {
+            view,
+            jobs: self.jobs.clone(),
+            status: Box::new(move || told.status()),
+            asked: Box::new(move || asked.asked()),
+            queries: Arc::clone(&self.queries),
+        };
         std::thread::Builder::new().name("control".into()).spawn(move || server.serve(Arc::new(service)))?;
         Ok(())
     }

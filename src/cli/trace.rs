@@ -31,10 +31,13 @@ pub struct Arguments {
 
 pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     let store = cx.open()?;
-    // A daemon knows lines that are not committed yet.
+    // A daemon knows lines that are not committed yet; it writes its own query log.
     let journeys = match Daemon::connect(&cx.index)? {
         Some(mut daemon) => trace(&mut daemon, &a.id)?,
-        None => trace(&mut store.walk(), &a.id)?,
+        None => {
+            cx.note_query("trace", &[("id", a.id.clone())])?;
+            trace(&mut store.walk(), &a.id)?
+        }
     };
     let mut out = std::io::BufWriter::new(anstream::stdout());
     if a.json {

@@ -5,8 +5,9 @@
 //! One thread a client, few clients, every frame bounded: whoever may open the socket may read the index anyway.
 
 use super::figures::Status;
+use super::querylog::{Asker, QueryLog};
 use super::writer::Job;
-use crate::ingest::commit::{Sink, Work};
+use crate::ingest::commit::{Forget, Sink, Work};
 use crate::ingest::open::View;
 use crate::ledger::Change;
 use crate::model::journey::Lookup;
@@ -18,10 +19,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Version of the protocol.
 const VERSION: u32 = 1;
@@ -53,6 +54,10 @@ struct Handed {
     replace: Vec<StoredRecord>,
     remove: Vec<String>,
     expire_before: Option<i64>,
+    #[serde(default)]
+    forget: Option<Forget>,
+    #[serde(default)]
+    purge: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -100,6 +105,21 @@ fn address(dir: &Path) -> io::Result<(PathBuf, Option<std::fs::File>)> {
     Ok((PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd())), Some(folder)))
 }
 
+/// What one client asked.
+struct Questions {
+    who: Asker,
+    /// Ids that its answers named: to follow them is no other question.
+    led_to: FxHashSet<String>,
+}
+
+/// Ids of one client's answers that are remembered; those beyond are questions of their own.
+const MOST_LED_TO: usize = 100_000;
+
+/// The user at a socket's other end.
+fn uid(stream: &UnixStream) -> Asker {
+    rustix::net::sockopt::socket_peercred(stream).map_or(Asker::Unknown, |c| Asker::User(c.uid.as_raw()))
+}
+
 /// The daemon's end.
 pub struct Server {
     listener: UnixListener,
@@ -116,6 +136,8 @@ pub struct Service {
     pub status: Box<dyn Fn() -> Status + Send + Sync>,
     /// Told of each question.
     pub asked: Box<dyn Fn() + Send + Sync>,
+    /// Where questions are written down.
+    pub queries: Arc<RwLock<Option<QueryLog>>>,
 }
 
 impl Server {
@@ -171,29 +193,52 @@ impl Service {
             Request::Hello { version: VERSION } => send(stream, &hello)?,
             _ => return send(stream, &hello),
         }
+        let mut asker = Questions { who: uid(stream), led_to: FxHashSet::default() };
         loop {
             let request = match receive(stream) {
                 Ok(request) => request,
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
                 Err(e) => return Err(e),
             };
-            let response = self.answer(request);
+            let response = self.answer(request, &mut asker);
             send(stream, &response)?;
         }
     }
 
-    fn answer(&self, request: Request) -> Response {
+    /// Writes a question down, unless an answer before led to it.
+    fn note(&self, id: &str, asker: &Questions) -> Result<(), StoreError> {
+        let log = self.queries.read().unwrap_or_else(PoisonError::into_inner);
+        match log.as_ref().filter(|_| !asker.led_to.contains(id)) {
+            Some(log) => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as i64;
+                log.note(now, asker.who, "control", "trace", &[("id", id.to_string())])
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn answer(&self, request: Request, asker: &mut Questions) -> Response {
         let refused = |e: &dyn std::fmt::Display| Response::Refused { why: e.to_string() };
         match request {
             Request::Hello { .. } => refused(&"hello was said before"),
             Request::Status => Response::Status(Box::new((self.status)())),
             Request::ById { id } => {
                 (self.asked)();
-                self.view.by_id(&id).map_or_else(|e| refused(&e), |records| Response::Records { records })
+                if let Err(e) = self.note(&id, asker) {
+                    return refused(&e);
+                }
+                let found = self.view.by_id(&id);
+                let logged = self.queries.read().unwrap_or_else(PoisonError::into_inner).is_some();
+                for r in found.iter().flatten().filter(|_| logged) {
+                    if asker.led_to.len() < MOST_LED_TO {
+                        asker.led_to.extend(r.ids(&r.derive()));
+                    }
+                }
+                found.map_or_else(|e| refused(&e), |records| Response::Records { records })
             }
             Request::Commit(handed) => {
-                let Handed { changes, sources, replace, remove, expire_before } = *handed;
-                let work = Work { changes, sources, positions: None, replace, remove, expire_before };
+                let Handed { changes, sources, replace, remove, expire_before, forget, purge } = *handed;
+                let work = Work { changes, sources, positions: None, masked: false, replace, remove, expire_before, forget, purge };
                 let (reply, done) = sync_channel(1);
                 if self.jobs.send(Job::Other(Box::new(work), reply)).is_err() {
                     return refused(&"the daemon is ending; run the command again");
@@ -284,8 +329,8 @@ impl Sink for Daemon {
         if work.is_empty() {
             return Ok(0);
         }
-        let Work { changes, sources, replace, remove, expire_before, positions: _ } = work;
-        match self.ask(&Request::Commit(Box::new(Handed { changes, sources, replace, remove, expire_before })))? {
+        let Work { changes, sources, replace, remove, expire_before, forget, purge, positions: _, masked: _ } = work;
+        match self.ask(&Request::Commit(Box::new(Handed { changes, sources, replace, remove, expire_before, forget, purge })))? {
             Response::Committed { records } => Ok(records),
             _ => Err(self.confused()),
         }

@@ -14,10 +14,12 @@
 //!   hardened daemon needs to see none of them.
 //! * [`figures`]: counters, what `msgtrk status` and Prometheus are told.
 //! * [`metrics`]: figures over HTTP.
+//! * [`querylog`]: who asked what.
 //! * [`systemd`]: readiness and watchdog.
 
 pub mod control;
 pub mod figures;
 pub mod metrics;
+pub mod querylog;
 pub mod systemd;
 pub mod writer;

@@ -5,14 +5,17 @@
 //! While the disk is full the live loop goes on until its memory is used up, then waits; answers go on all the time.
 
 use super::figures::Figures;
-use crate::ingest::commit::{Committer, Sink, Work};
+use crate::config::Retention;
+use crate::ingest::commit::{Committer, Sink, Work, without};
 use crate::ingest::live::LiveWork;
 use crate::ingest::open::OpenRecords;
+use crate::model::redact::person::Person;
 use crate::store::{Store, StoreError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Documents that a merge between two commits may make one segment of: about half a second's work.
 const MOST_MERGED: u64 = 50_000;
@@ -20,6 +23,46 @@ const MOST_MERGED: u64 = 50_000;
 const QUIET: Duration = Duration::from_secs(20);
 /// Pauses between tries after an error.
 const PAUSES: [u64; 5] = [1, 2, 5, 10, 30];
+
+/// How often retention is seen to.
+const UPKEEP: Duration = Duration::from_secs(3600);
+/// When the time has come, a quiet moment is waited for, but no longer than this.
+const OVERDUE: Duration = Duration::from_secs(600);
+/// People forgotten in this run whom the live loop may still have in mind.
+const MOST_FORGOTTEN: usize = 256;
+
+/// What the writer does besides what it is asked for.
+#[derive(Debug, Default)]
+pub struct Upkeep {
+    retention: Mutex<Retention>,
+    /// What the live loop remembers of earlier lines (to know a repeated one) may name them: its positions are stored without.
+    forgotten: Mutex<Vec<Person>>,
+}
+
+impl Upkeep {
+    /// Sets what is kept, and how long; from the config.
+    pub fn keep(&self, retention: &Retention) {
+        *self.retention.lock().unwrap_or_else(PoisonError::into_inner) = retention.clone();
+    }
+
+    fn retention(&self) -> Retention {
+        self.retention.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn forget(&self, person: &Person) {
+        let mut all = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|p| p.address() != person.address());
+        if all.len() >= MOST_FORGOTTEN {
+            all.remove(0);
+        }
+        all.push(person.clone());
+    }
+
+    fn without_forgotten(&self, json: &str) -> String {
+        let all = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().fold(json.to_string(), |json, person| without(person, &json))
+    }
+}
 
 /// What the writer is asked to do.
 pub enum Job {
@@ -39,16 +82,24 @@ pub struct WriterThread {
     pub figures: Arc<Figures>,
     /// Set from outside: work that cannot be stored is given up; the next start reads it again.
     pub stop: Arc<AtomicBool>,
+    /// What is done at quiet times.
+    pub upkeep: Arc<Upkeep>,
 }
 
 impl WriterThread {
     /// Runs until all senders of jobs are gone and what they sent is done. `committer` is taken before anything is announced as ready.
     pub fn run(&self, committer: Committer<'_>, jobs: &Receiver<Job>) {
         let mut committer = Some(committer);
+        let (mut due, mut more) = (Instant::now() + QUIET, false);
         loop {
-            match jobs.recv_timeout(QUIET) {
+            let got = jobs.recv_timeout(QUIET);
+            let quiet = matches!(got, Err(RecvTimeoutError::Timeout));
+            match got {
                 Ok(Job::Live(work)) => self.live(&mut committer, &work, jobs),
                 Ok(Job::Other(work, reply)) => {
+                    if let Some(forget) = &work.forget {
+                        self.upkeep.forget(&forget.person);
+                    }
                     let done = self.commit(&mut committer, *work);
                     let _ = reply.send(done);
                 }
@@ -59,6 +110,31 @@ impl WriterThread {
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if Instant::now() >= due + if quiet || more { Duration::ZERO } else { OVERDUE } {
+                more = self.retain(&mut committer);
+                due = Instant::now() + if more { QUIET } else { UPKEEP };
+            }
+        }
+    }
+
+    /// Sees to retention; says whether there is more to do soon.
+    fn retain<'s>(&'s self, committer: &mut Option<Committer<'s>>) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as i64;
+        let retention = self.upkeep.retention();
+        let taken = committer.take().map_or_else(|| self.committer(), Ok);
+        let done = taken.and_then(|c| committer.insert(c).retain(&retention, now));
+        match done {
+            Ok(done) => {
+                if done.expired + done.masked > 0 {
+                    tracing::info!("retention: {} records dropped, {} anonymized", done.expired, done.masked);
+                }
+                done.more
+            }
+            Err(e) => {
+                *committer = None;
+                tracing::error!("retention: {e}");
+                false
             }
         }
     }
@@ -93,8 +169,8 @@ impl WriterThread {
         let mut pause = 1;
         let whole = || Work {
             changes: work.changes.to_vec(),
-            sources: work.sources.clone(),
-            positions: Some(work.positions.clone()),
+            sources: work.sources.iter().map(|(key, json)| (key.clone(), self.upkeep.without_forgotten(json))).collect(),
+            positions: Some(self.upkeep.without_forgotten(&work.positions)),
             ..Work::default()
         };
         while let Err(e) = self.commit(committer, whole()) {
@@ -102,6 +178,9 @@ impl WriterThread {
             tracing::error!("commit failed, what was read is kept in memory and tried again in {pause} s: {e}");
             if self.stop.load(Relaxed) {
                 return;
+            }
+            if e.is_storage_full() {
+                self.retain(committer);
             }
             self.refuse(jobs, Duration::from_secs(pause), &e);
         }

@@ -38,6 +38,8 @@ pub struct Options<'a> {
     pub now: i64,
     /// Set from outside: commit and stop.
     pub stop: &'a AtomicBool,
+    /// Events before this moment, microseconds since 1970, are counted and left out.
+    pub not_before: Option<i64>,
 }
 
 /// Bytes of events gathered before a commit, by default.
@@ -72,6 +74,8 @@ pub struct Summary {
     pub oversized: u64,
     /// Lines whose stamp is no date.
     pub undated: u64,
+    /// Events left out because they are older than what is kept.
+    pub too_old: u64,
     /// Events left out because one message had too many.
     pub overfull: u64,
     /// Records written, new or changed.
@@ -240,6 +244,7 @@ impl Run<'_, '_> {
         let from = if recalled.is_some() { Some(&before.stream) } else { stream };
         let host = self.options.host.clone();
         let mut fold = Fold::new(&self.options.parsers, &self.options.site, host, anchor, from.cloned().unwrap_or_default());
+        fold.not_before = self.options.not_before.unwrap_or(i64::MIN);
         if recalled.is_none() && stream.is_some() {
             fold.next_file();
         }
@@ -302,6 +307,7 @@ impl Run<'_, '_> {
         self.summary.bytes += blocks.consumed() - start;
         self.summary.oversized += blocks.oversized();
         self.summary.undated += fold.undated;
+        self.summary.too_old += fold.too_old;
         let named = self.named(blocks.path());
         let (lines, stampless) = (file.counts.lines, file.counts.no_frame);
         if recalled.is_some_and(|s| s.length == blocks.consumed()) && lines == 0 {

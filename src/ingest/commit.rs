@@ -1,9 +1,25 @@
 //! A commit: what the ledger gathered, joined with what the store has, in one atomic step with the positions.
 
+use super::retention::{Done, free_reserve};
+use crate::config::Retention;
 use crate::ledger::{Change, Merged, merge};
 use crate::model::record::StoredRecord;
+use crate::model::redact::{change_texts, person::Person};
 use crate::store::{Batch, KeyFilter, Store, StoreError, Writer};
 use rayon::prelude::*;
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+
+/// One person to be taken out of records. The records are read anew for the commit, so that nothing written meanwhile is lost.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Forget {
+    /// Whom.
+    pub person: Person,
+    /// Keys of the records that hold the address.
+    pub keys: Vec<String>,
+    /// Take records away that are this person's alone; else (and all others) mask the address in them.
+    pub remove: bool,
+}
 
 /// What one commit brings.
 #[derive(Debug, Clone, Default)]
@@ -16,10 +32,16 @@ pub struct Work {
     pub positions: Option<String>,
     /// Records that take the place of what is stored under their keys, unjoined (something was taken out of them).
     pub replace: Vec<StoredRecord>,
+    /// Personal data was taken out of all of these.
+    pub masked: bool,
     /// Keys of records to take away.
     pub remove: Vec<String>,
-    /// Take away all records whose last event is before this time, microseconds since 1970.
+    /// Take away records that arrived before this time, microseconds since 1970 (see [`Batch::expire_before`]).
     pub expire_before: Option<i64>,
+    /// Take a person out of records, and out of the positions.
+    pub forget: Option<Forget>,
+    /// Afterwards, write every segment anew in which something is deleted: it is in no file any more then.
+    pub purge: bool,
 }
 
 impl Work {
@@ -31,6 +53,8 @@ impl Work {
             && self.replace.is_empty()
             && self.remove.is_empty()
             && self.expire_before.is_none()
+            && self.forget.is_none()
+            && !self.purge
     }
 }
 
@@ -41,12 +65,20 @@ pub trait Sink {
     /// # Errors
     /// Nothing of this work counts then.
     fn commit(&mut self, work: Work) -> Result<u64, StoreError>;
+
+    /// Does what the config says of retention, where that is this sink's to do: a daemon does so by itself.
+    ///
+    /// # Errors
+    /// As [`Sink::commit`].
+    fn upkeep(&mut self, _retention: &Retention, _now: i64) -> Result<Done, StoreError> {
+        Ok(Done::default())
+    }
 }
 
 /// Owns the writer during an ingest.
 pub struct Committer<'a> {
-    store: &'a Store,
-    writer: Writer,
+    pub(super) store: &'a Store,
+    pub(super) writer: Writer,
     /// Documents that a merge on the way may make one segment of.
     most_merged: u64,
 }
@@ -57,7 +89,11 @@ impl<'a> Committer<'a> {
     /// # Errors
     /// [`StoreError::Locked`] when another process writes.
     pub fn new(store: &'a Store) -> Result<Self, StoreError> {
-        let writer = store.writer()?;
+        let writer = match store.writer() {
+            // To take the writer away what an interrupted commit left takes room, too.
+            Err(e) if e.is_storage_full() && free_reserve(store.dir()) => store.writer()?,
+            taken => taken?,
+        };
         store.reload()?;
         Ok(Committer { store, writer, most_merged: u64::MAX })
     }
@@ -71,12 +107,12 @@ impl<'a> Committer<'a> {
         Ok(Committer { most_merged, ..Committer::new(store)? })
     }
 
-    /// Does the merges that were left, however long they take.
+    /// Does the merges that were left, however long they take, and makes one window that is over one segment.
     ///
     /// # Errors
     /// As [`Sink::commit`].
     pub fn tidy(&mut self) -> Result<(), StoreError> {
-        let merged = self.writer.tidy(u64::MAX)?.merges > 0;
+        let merged = self.writer.tidy(u64::MAX)?.merges + self.writer.settle()?.merges > 0;
         if merged { self.store.reload() } else { Ok(()) }
     }
 }
@@ -95,7 +131,10 @@ impl Sink for Committer<'_> {
             None => store.positions()?.unwrap_or_default(),
         };
         let (sources, expire_before) = (work.sources, work.expire_before);
-        let mut batch = Batch { put: work.replace, remove: work.remove, sources, positions, expire_before };
+        let mut batch = Batch { put: work.replace, masked: work.masked, remove: work.remove, sources, positions, expire_before };
+        if let Some(forget) = &work.forget {
+            take_out(store, forget, &mut batch)?;
+        }
         for m in merged {
             batch.put.extend(m.put);
             batch.remove.extend(m.remove);
@@ -103,10 +142,62 @@ impl Sink for Committer<'_> {
         let records = batch.put.len() as u64;
         self.writer.commit(batch)?;
         self.store.reload()?;
-        if self.writer.tidy(self.most_merged)?.merges > 0 {
+        let mut merges = self.writer.tidy(self.most_merged)?.merges;
+        if work.purge {
+            merges += self.writer.purge(0.0)?.merges;
+        }
+        if merges > 0 {
             self.store.reload()?;
         }
         Ok(records)
+    }
+
+    fn upkeep(&mut self, retention: &Retention, now: i64) -> Result<Done, StoreError> {
+        let mut all = Done::default();
+        loop {
+            let done = self.retain(retention, now)?;
+            all.expired += done.expired;
+            all.masked += done.masked;
+            if !done.more {
+                return Ok(all);
+            }
+        }
+    }
+}
+
+/// Takes a person out of the records that are named, and out of the positions.
+fn take_out(store: &Store, forget: &Forget, batch: &mut Batch) -> Result<(), StoreError> {
+    batch.positions = without(&forget.person, &batch.positions);
+    let mut put: FxHashMap<String, StoredRecord> = FxHashMap::default();
+    for key in &forget.keys {
+        let Some(stored) = store.get(key)? else { continue };
+        let Some((new, _)) = forget.person.forgotten(&stored) else { continue };
+        if forget.remove && forget.person.owns(&stored) {
+            batch.remove.push(stored.key);
+            continue;
+        }
+        let moved = new.key != stored.key;
+        if moved {
+            batch.remove.push(stored.key);
+        }
+        // Two keys may become one: what is there already is joined.
+        let there = match put.remove(&new.key) {
+            None if moved => store.get(&new.key)?,
+            other => other,
+        };
+        let joined = there.map_or(new.clone(), |other| new.joined(&other));
+        put.insert(joined.key.clone(), joined);
+    }
+    batch.put.extend(put.into_values());
+    Ok(())
+}
+
+/// Positions (or a finished source's JSON) without a person. Paths stay: sources are found by them.
+pub fn without(person: &Person, json: &str) -> String {
+    let Ok(mut value) = serde_json::from_str(json) else { return json.into() };
+    match change_texts(&mut value, &["path"], &|text| person.masked(text)) {
+        0 => json.into(),
+        _ => value.to_string(),
     }
 }
 

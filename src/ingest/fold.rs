@@ -64,6 +64,10 @@ pub struct Fold {
     pub hostless: u64,
     /// Lines whose stamp is no date.
     pub undated: u64,
+    /// Events before this moment, microseconds since 1970, are left out.
+    pub not_before: i64,
+    /// Events that were left out as too old.
+    pub too_old: u64,
     /// First and last moment of the events folded, microseconds.
     pub span: Option<(i64, i64)>,
     /// Counts of entries that were joined from parts.
@@ -86,6 +90,8 @@ impl Fold {
             latest: None,
             hostless: 0,
             undated: 0,
+            not_before: i64::MIN,
+            too_old: 0,
             span: None,
             counts: Counts::default(),
         }
@@ -196,6 +202,10 @@ impl Fold {
             self.undated += 1;
             return;
         };
+        if at.time < self.not_before {
+            self.too_old += 1;
+            return;
+        }
         let line = bytes(&e.line);
         let spans = chunk.spans.get(e.spans.start as usize..e.spans.end as usize).unwrap_or_default();
         let extra = chunk.extra.get(e.extra.start as usize..e.extra.end as usize).unwrap_or_default();

@@ -10,7 +10,8 @@ use super::fold::Fold;
 use super::open::OpenRecords;
 use super::parse_block::{Chunk, Counts, parse_block, parse_with};
 use super::positions::{Positions, known_files};
-use crate::config::Site;
+use super::retention::kept_from;
+use crate::config::{Retention, Site};
 use crate::ledger::Change;
 use crate::parse::{Matcher, Parsers};
 use crate::resolve::StreamState;
@@ -96,6 +97,8 @@ pub struct LiveOptions {
     pub hosts: Vec<(glob::Pattern, String)>,
     /// Host of lines that name none, else.
     pub host: String,
+    /// What is kept: older events are left out.
+    pub retention: Retention,
 }
 
 /// One stream being read.
@@ -214,6 +217,7 @@ impl<'a> LiveLoop<'a> {
         };
         let fold = &mut stream.fold;
         fold.set_anchor(Anchor::NotAfter(lines.not_after.unwrap_or(wall.as_secs() as i64)));
+        fold.not_before = kept_from(&self.options.retention, wall.as_micros() as i64).unwrap_or(i64::MIN);
         if !stream.files.is_empty() && !stream.files.contains_key(&lines.file) {
             fold.next_file();
         }

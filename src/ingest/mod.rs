@@ -7,3 +7,4 @@ pub mod live;
 pub mod open;
 pub mod parse_block;
 pub mod positions;
+pub mod retention;

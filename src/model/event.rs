@@ -349,17 +349,22 @@ impl<'a> Event<'a> {
         Some((Event { head, spans, text, line_len }, rest))
     }
 
-    /// The fields in the order the pattern names them.
-    pub fn fields(&self) -> impl Iterator<Item = (Field, &'a [u8])> + use<'a> {
+    /// Which bytes of [`Event::whole`] are which field, in the order the pattern names them.
+    pub fn spans(&self) -> impl Iterator<Item = Span> + use<'a> {
         let mut b = self.spans;
-        let text = self.text;
         std::iter::from_fn(move || {
             let (&field, rest) = b.split_first()?;
             b = rest;
-            let start = get_varint(&mut b)? as usize;
-            let len = get_varint(&mut b)? as usize;
-            Some((Field::from_u8(field)?, text.get(start..start.checked_add(len)?)?))
+            let start = u32::try_from(get_varint(&mut b)?).ok()?;
+            let len = u32::try_from(get_varint(&mut b)?).ok()?;
+            Some(Span { field: Field::from_u8(field)?, start, len })
         })
+    }
+
+    /// The fields in the order the pattern names them.
+    pub fn fields(&self) -> impl Iterator<Item = (Field, &'a [u8])> + use<'a> {
+        let text = self.text;
+        self.spans().map_while(move |s| Some((s.field, text.get(s.start as usize..(s.start as usize).checked_add(s.len as usize)?)?)))
     }
 
     /// The first value of a field.
@@ -375,6 +380,11 @@ impl<'a> Event<'a> {
     /// The whole log line.
     pub fn line(&self) -> &'a [u8] {
         self.text.get(..self.line_len).unwrap_or(self.text)
+    }
+
+    /// The line and, behind it, what was joined from other lines.
+    pub fn whole(&self) -> &'a [u8] {
+        self.text
     }
 
     /// The event's identity within its queue id (R1): what it says, its second as written, and its ordinal.

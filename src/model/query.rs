@@ -1,5 +1,6 @@
 //! The query: which records are asked for. Filters are all to be met; [`Query::matches`] says whether a record does.
 
+use super::direction::{Direction, Domains};
 use super::event::Action;
 use super::record::{Recipient, Record, Role};
 
@@ -87,6 +88,8 @@ pub struct Query {
     pub size: Option<(u64, u64)>,
     /// Only hops, rejects or witnesses; `None` is hops and rejects.
     pub role: Option<Role>,
+    /// Its way, as seen by the site that has these domains.
+    pub direction: Option<(Direction, Domains)>,
     /// Still queued only ([`Record::is_queued`]).
     pub open: bool,
     /// Words that the diagnostics, remarks or subject must hold, in lower case.
@@ -121,6 +124,7 @@ impl Query {
             && self.until.is_none_or(|t| r.arrival_date.micros < t)
             && self.size.is_none_or(|(a, b)| r.size.is_some_and(|s| s >= a && s <= b))
             && (!self.open || r.is_queued())
+            && self.direction.as_ref().is_none_or(|(d, own)| own.direction(r) == Some(*d))
             && self.recipient_matches(r)
             && self.words_match(r)
     }

@@ -118,6 +118,13 @@ impl StoredRecord {
         decode_all(&self.events)
     }
 
+    /// This record with the events of another of the same key as well.
+    pub fn joined(&self, other: &StoredRecord) -> StoredRecord {
+        let all = [self.events.as_slice(), other.events.as_slice()].concat();
+        let events = super::incarnation::split(&all, false).into_iter().flat_map(|i| i.events.concat()).collect();
+        StoredRecord { events, ..self.clone() }
+    }
+
     /// Computes what is shown from the events.
     pub fn derive(&self) -> Record {
         super::derive::derive(self)

@@ -83,6 +83,11 @@ fn create(dir: &Path) -> Result<()> {
         let what = format!("it has no meta.json but holds {}: name an empty or new folder", entry.file_name().display());
         return Err(StoreError::Damaged { dir: dir.into(), what });
     }
+    // A folder that was there before is the index' own from now on.
+    #[cfg(unix)]
+    let own = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    #[cfg(unix)]
+    std::fs::set_permissions(dir, own).map_err(|e| io("make private", e))?;
     let settings = IndexSettings { docstore_blocksize: BLOCK, docstore_compress_dedicated_thread: false, ..Default::default() };
     Index::create(guard(dir)?, schema::schema().0, settings).map_err(|e| engine_error(dir, "create", e))?;
     sync_dir(dir)
@@ -224,19 +229,28 @@ impl Store {
     /// # Errors
     /// When the index cannot be read.
     pub fn sources(&self) -> Result<Vec<String>> {
+        Ok(self.source_documents()?.into_iter().map(|(_, json)| json).collect())
+    }
+
+    /// All finished sources: key and JSON.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn source_documents(&self) -> Result<Vec<(String, String)>> {
         let searcher = self.searcher();
         let mut found = Vec::new();
         for (ord, segment) in searcher.segment_readers().iter().enumerate() {
             let read = |e: std::io::Error| self.error("read sources")(e.into());
             let inverted = segment.inverted_index(self.fields.source_key).map_err(self.error("read sources"))?;
             let mut stream = inverted.terms().stream().map_err(read)?;
-            while let Some((_, info)) = stream.next() {
+            while let Some((key, info)) = stream.next() {
+                let key = String::from_utf8_lossy(key).into_owned();
                 let mut postings = inverted.read_postings_from_terminfo(info, IndexRecordOption::Basic).map_err(read)?;
                 while postings.doc() != TERMINATED {
                     if !segment.is_deleted(postings.doc()) {
                         let at = DocAddress::new(ord as u32, postings.doc());
                         let doc: TantivyDocument = searcher.doc(at).map_err(self.error("read source"))?;
-                        found.extend(schema::source_of(&self.fields, &doc));
+                        found.extend(schema::source_of(&self.fields, &doc).map(|json| (key.clone(), json)));
                     }
                     postings.advance();
                 }

@@ -102,6 +102,7 @@ fn plan(f: &schema::Fields, q: &Query) -> Plan {
     let of_recipients = [q.to.is_some(), q.action.is_some(), q.status.is_some(), q.relay.is_some()];
     let exact = q.words.is_empty()
         && q.size.is_none()
+        && q.direction.is_none()
         && q.message_id.is_none()
         && q.envelope_id.is_none()
         && q.queue_id.is_none()

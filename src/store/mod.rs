@@ -6,6 +6,8 @@
 //!   removals, finished-source documents and the positions of the live tails. All of it is there after a crash, or none.
 //! * **After any error a writer is dead.** Drop it, take a new one from [`Store::writer`] (which opens the folder
 //!   afresh), read [`Store::positions`] and resume from there. Never retry a failed batch on the same writer.
+//! * **Segments keep to windows of time** (by arrival), so that what is too old goes as whole segments. A bulk batch that
+//!   spans several windows is one commit a window, the oldest first, and only the last one bears its positions.
 //! * **One writer process.** A second one is told who holds the lock. Readers may be many, in any process.
 //! * **Aborted transactions** (hops whose only events are arrivals) are kept, and found by key and slot, but are not
 //!   seen by [`Store::find`], [`Store::by_id`], [`Store::stats`] and [`Store::coverage`].
@@ -18,6 +20,8 @@ mod engine;
 mod filter;
 mod find;
 mod guard;
+mod merge;
+mod scan;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -30,6 +34,7 @@ pub use check::{Coverage, HostCoverage, Stats, VerifyReport};
 pub use engine::Store;
 pub use filter::KeyFilter;
 pub use find::{Seen, Walk};
+pub use scan::SegmentFigures;
 pub use schema::VERSION;
 pub use writer::Writer;
 
@@ -132,13 +137,15 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 pub struct Batch {
     /// Records; each replaces what is stored under its key. Of two with one key the later counts.
     pub put: Vec<StoredRecord>,
+    /// Personal data was taken out of all of these: [`Store::plain_before`] passes them over.
+    pub masked: bool,
     /// Keys of records to take away (before `put` is stored).
     pub remove: Vec<String>,
     /// Finished sources: key and opaque JSON; each replaces what is stored under its key.
     pub sources: Vec<(String, String)>,
     /// Positions of the live tails, opaque JSON; read back with [`Store::positions`].
     pub positions: String,
-    /// Take away all records whose last event is before this time, microseconds since 1970.
+    /// Take away all records that arrived before this time, microseconds since 1970; what is still queued stays as long as it is heard of.
     pub expire_before: Option<i64>,
 }
 

@@ -36,11 +36,13 @@ pub(super) mod prefix {
     pub const STATUS: &str = "s:";
     pub const RELAY: &str = "r:";
     pub const MTA: &str = "m:";
-    /// Whole terms, not prefixes: still queued; hop; reject; witness.
+    /// Whole terms, not prefixes: still queued; hop; reject; witness; see below.
     pub const OPEN: &str = "o";
     pub const HOP: &str = "H";
     pub const REJECT: &str = "R";
     pub const WITNESS: &str = "W";
+    /// Personal data was taken out of it. Whoever writes the record anew for a late line leaves this out.
+    pub const MASKED: &str = "M";
 }
 
 /// The term of a role.
@@ -211,8 +213,8 @@ pub(super) fn is_aborted(stored: &StoredRecord) -> bool {
     stored.role == Role::Hop && crate::model::incarnation::is_aborted(&stored.events)
 }
 
-/// The document of a record.
-pub(super) fn document(fields: &Fields, stored: &StoredRecord) -> TantivyDocument {
+/// The document of a record; `masked` if personal data was taken out of it.
+pub(super) fn document(fields: &Fields, stored: &StoredRecord, masked: bool) -> TantivyDocument {
     let mut doc = TantivyDocument::default();
     doc.add_text(fields.key, &stored.key);
     if stored.reused {
@@ -222,6 +224,9 @@ pub(super) fn document(fields: &Fields, stored: &StoredRecord) -> TantivyDocumen
     doc.add_i64(fields.first, record.arrival_date.micros);
     doc.add_i64(fields.last, record.last_event_date.micros);
     doc.add_bytes(fields.record, &encode(stored));
+    if masked {
+        doc.add_text(fields.terms, prefix::MASKED);
+    }
     if is_aborted(stored) {
         return doc;
     }
@@ -236,6 +241,8 @@ pub(super) fn document(fields: &Fields, stored: &StoredRecord) -> TantivyDocumen
 /// The document of a finished source.
 pub(super) fn source_document(fields: &Fields, key: &str, json: &str) -> TantivyDocument {
     let mut doc = TantivyDocument::default();
+    // No record, and none to be looked at when records are masked.
+    doc.add_text(fields.terms, prefix::MASKED);
     doc.add_text(fields.source_key, key);
     doc.add_text(fields.source, json);
     doc

@@ -6,15 +6,13 @@ use super::schema::{self, Fields};
 use super::{Batch, CommitInfo, KeyFilter, Result, StoreError};
 use crate::model::record::StoredRecord;
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tantivy::index::SegmentId;
 use tantivy::indexer::{IndexWriterOptions, NoMergePolicy, UserOperation};
-use tantivy::query::RangeQuery;
 use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, Term};
 
 /// Name of the lock file; it holds the pid of the writing process.
@@ -25,25 +23,25 @@ const MEMORY: usize = 160_000_000;
 const THREADS: usize = 2;
 /// Documents that one thread takes at once in bulk; a batch up to this goes to one thread and makes one segment.
 const CHUNK: usize = 1024;
-/// So many segments of similar size are merged into one.
-const MERGE_AT: usize = 8;
-/// Segments up to so many documents count as similar.
-const SMALLEST: u64 = 256;
 /// Up to so many records are deleted by key without asking whether they are there.
 const FEW: usize = 256;
 
 /// The one writer of an index. See the module for what to do after an error.
 pub struct Writer {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     fields: Fields,
     open: Option<Open>,
+    /// Length of a window of time, microseconds.
+    pub(super) window: i64,
+    /// The newest arrival of each segment that was looked at.
+    pub(super) newest: HashMap<SegmentId, Option<i64>>,
     known: Option<KeyFilter>,
     _lock: File,
 }
 
-struct Open {
-    writer: IndexWriter,
-    index: Index,
+pub(super) struct Open {
+    pub(super) writer: IndexWriter,
+    pub(super) index: Index,
     latch: Arc<Latch>,
 }
 
@@ -83,7 +81,15 @@ impl Writer {
         // An interrupted commit leaves files that belong to nothing. They must go: the same batch applied again would
         // want to write a deletion file of the very same name (it is made of segment and operation number) and fail for ever.
         writer.garbage_collect_files().wait().map_err(|e| engine_error(dir, "remove files of an interrupted commit", e))?;
-        Ok(Writer { dir: dir.into(), fields, open: Some(Open { writer, index, latch }), known: None, _lock: lock })
+        Ok(Writer {
+            dir: dir.into(),
+            fields,
+            open: Some(Open { writer, index, latch }),
+            window: super::merge::WINDOW,
+            newest: HashMap::new(),
+            known: None,
+            _lock: lock,
+        })
     }
 
     /// Keys and slots (`host/instance/queue id`, [`crate::model::record::Slot::key`]) of all records stored.
@@ -120,36 +126,13 @@ impl Writer {
         self.guarded(|w, open| w.try_commit(open, batch))
     }
 
-    /// Merges segments of similar size when there are too many, but none that would make one of more than `most`
-    /// documents: that takes its time, and until it is done nothing else can be committed (R2).
-    ///
-    /// # Errors
-    /// Any error stops the writer; nothing stored is lost.
-    pub fn tidy(&mut self, most: u64) -> Result<CommitInfo> {
-        self.guarded(|w, open| {
-            let (segments, merges) = w.merge_similar(open, most)?;
-            Ok(CommitInfo { put: 0, segments, merges })
-        })
-    }
-
-    /// Merges all segments into one and drops what was deleted. Takes as long as writing the index anew.
-    ///
-    /// # Errors
-    /// Any error stops the writer; nothing stored is lost.
-    pub fn compact(&mut self) -> Result<CommitInfo> {
-        self.guarded(|w, open| {
-            let metas = open.index.searchable_segment_metas().map_err(|e| engine_error(&w.dir, "list segments", e))?;
-            let needed = metas.len() > 1 || metas.iter().any(|m| m.has_deletes());
-            if needed {
-                w.merge(open, metas.iter().map(|m| m.id()).collect())?;
-            }
-            let segments = open.index.searchable_segment_ids().map_err(|e| engine_error(&w.dir, "list segments", e))?.len();
-            Ok(CommitInfo { put: 0, segments, merges: usize::from(needed) })
-        })
+    /// Sets the length of the windows of time that segments keep to, microseconds (at least an hour).
+    pub fn set_window(&mut self, window: i64) {
+        self.window = window.max(3_600_000_000);
     }
 
     /// Runs `work`; on an error shuts the folder's writes and drops the engine's writer for good (R2).
-    fn guarded<T>(&mut self, work: impl FnOnce(&mut Self, &mut Open) -> Result<T>) -> Result<T> {
+    pub(super) fn guarded<T>(&mut self, work: impl FnOnce(&mut Self, &mut Open) -> Result<T>) -> Result<T> {
         let Some(mut open) = self.open.take() else { return Err(StoreError::Stopped { dir: self.dir.clone() }) };
         match work(self, &mut open) {
             Ok(done) => {
@@ -175,12 +158,42 @@ impl Writer {
         if self.known.is_none() && batch.put.len() > FEW {
             self.known = Some(read_known(&self.dir, &open.index, &self.fields)?);
         }
-        self.send(open, &batch)?;
+        let (older, batch) = self.by_window(batch);
+        if !older.is_empty() {
+            // Records without positions: should it end here, the same lines are read again and change nothing (R1).
+            let metas = open.index.load_metas().map_err(|e| engine_error(&self.dir, "read meta.json", e))?;
+            let positions = metas.payload.unwrap_or_default();
+            for put in older {
+                let masked = batch.masked;
+                self.commit_one(open, &Batch { put, masked, positions: positions.clone(), ..Batch::default() })?;
+            }
+        }
+        self.commit_one(open, &batch)
+    }
+
+    fn commit_one(&mut self, open: &mut Open, batch: &Batch) -> Result<()> {
+        self.send(open, batch)?;
         let fail = |e| engine_error(&self.dir, "commit", e);
         let mut prepared = open.writer.prepare_commit().map_err(fail)?;
         prepared.set_payload(&batch.positions);
         prepared.commit().map_err(fail)?;
         sync_dir(&self.dir)
+    }
+
+    /// Takes the records of earlier windows out of a bulk batch, those of each window by themselves, unless they are few.
+    fn by_window(&self, mut batch: Batch) -> (Vec<Vec<StoredRecord>>, Batch) {
+        if batch.put.len() <= CHUNK {
+            return (Vec::new(), batch);
+        }
+        let mut windows: BTreeMap<i64, Vec<StoredRecord>> = BTreeMap::new();
+        for record in batch.put {
+            let arrival = record.events().next().map_or(0, |e| e.head.time);
+            windows.entry(arrival.div_euclid(self.window)).or_default().push(record);
+        }
+        batch.put = windows.pop_last().map(|(_, put)| put).unwrap_or_default();
+        let (many, few): (Vec<_>, Vec<_>) = windows.into_values().partition(|put| put.len() > CHUNK);
+        batch.put.extend(few.into_iter().flatten());
+        (many, batch)
     }
 
     /// Tests: applies a batch whose `n`-th write fails.
@@ -200,9 +213,7 @@ impl Writer {
         let fail = |e| engine_error(&dir, "index", e);
         let run = |ops: Vec<UserOperation>| open.writer.run(ops).map(drop).map_err(fail);
         if let Some(before) = batch.expire_before {
-            let before = Bound::Excluded(Term::from_field_i64(self.fields.last, before));
-            let query = RangeQuery::new(Bound::Unbounded, before);
-            open.writer.delete_query(Box::new(query)).map_err(fail)?;
+            open.writer.delete_query(super::scan::expired(&self.fields, before)).map_err(fail)?;
         }
         let mut ops: Vec<UserOperation> =
             batch.remove.iter().map(|key| UserOperation::Delete(schema::key_term(&self.fields, key))).collect();
@@ -212,7 +223,7 @@ impl Writer {
         }
         for chunk in batch.put.chunks(CHUNK) {
             let fields = self.fields;
-            let documents: Vec<_> = chunk.par_iter().map(|r| schema::document(&fields, r)).collect();
+            let documents: Vec<_> = chunk.par_iter().map(|r| schema::document(&fields, r, batch.masked)).collect();
             for (record, document) in chunk.iter().zip(documents) {
                 if self.note_key(record) {
                     ops.push(UserOperation::Delete(schema::key_term(&fields, &record.key)));
@@ -234,42 +245,6 @@ impl Writer {
         }
         seen
     }
-
-    /// Merges segments of similar size until there are few, and those with many deleted documents; waits for each (R2).
-    fn merge_similar(&self, open: &mut Open, most: u64) -> Result<(usize, usize)> {
-        let mut merges = 0;
-        loop {
-            let metas = open.index.searchable_segment_metas().map_err(|e| engine_error(&self.dir, "list segments", e))?;
-            let sizes: Vec<_> = metas.iter().map(|m| (m.id(), m.num_docs(), m.num_deleted_docs())).collect();
-            let count = metas.len();
-            drop(metas);
-            let Some(ids) = to_merge(&sizes, most) else { return Ok((count, merges)) };
-            self.merge(open, ids)?;
-            merges += 1;
-        }
-    }
-
-    fn merge(&self, open: &mut Open, ids: Vec<SegmentId>) -> Result<()> {
-        open.writer.merge(&ids).wait().map_err(|e| engine_error(&self.dir, "merge", e))?;
-        sync_dir(&self.dir)
-    }
-}
-
-/// The segments to merge next: [`MERGE_AT`] or more of one size class (classes grow eightfold), or one that is
-/// more than half deleted. Each document is so rewritten about once a class.
-fn to_merge(segments: &[(SegmentId, u32, u32)], most: u64) -> Option<Vec<SegmentId>> {
-    let mut classes: BTreeMap<u32, (Vec<SegmentId>, u64)> = BTreeMap::new();
-    for &(id, alive, deleted) in segments {
-        let alive = u64::from(alive);
-        if u64::from(deleted) > alive && alive <= most {
-            return Some(vec![id]);
-        }
-        let class = (alive / SMALLEST).max(1).ilog2() / 3;
-        let (ids, documents) = classes.entry(class).or_default();
-        ids.push(id);
-        *documents += alive;
-    }
-    classes.into_values().find(|(ids, documents)| ids.len() >= MERGE_AT && *documents <= most).map(|(ids, _)| ids)
 }
 
 /// The filter of all keys and slots in an index.

@@ -5,6 +5,7 @@ mod cases;
 mod fold;
 mod hostile;
 mod inputs;
+mod keep;
 mod open;
 mod pieces;
 mod readers;

@@ -74,8 +74,17 @@ impl Index {
         let progress = Stopper { stop: &stop, left: AtomicUsize::new(files.unwrap_or(usize::MAX)) };
         let site = std::sync::Arc::new(Site::default());
         let parsers = Parsers::load(None).unwrap();
-        let options =
-            Options { paths: paths.to_vec(), host: host.into(), year: Some(2026), site, parsers, budget, now: 1_800_000_000, stop: &stop };
+        let options = Options {
+            paths: paths.to_vec(),
+            host: host.into(),
+            year: Some(2026),
+            site,
+            parsers,
+            budget,
+            now: 1_800_000_000,
+            stop: &stop,
+            not_before: None,
+        };
         let store = self.store();
         backfill(&store, &mut committer(&store), &options, &progress).unwrap()
     }
