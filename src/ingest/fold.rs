@@ -1,5 +1,6 @@
 //! The sequential part of ingest, one source at a time: dates events, counts equal ones, and puts them into the ledger.
 
+use super::join::{Joined, Text};
 use super::parse_block::{Chunk, Counts, EventItem, Item, take_line};
 use crate::config::Site;
 use crate::ledger::{Entry, Ledger, Origin};
@@ -50,6 +51,8 @@ pub struct Fold<'a> {
     pub hostless: u64,
     /// Lines whose stamp is no date.
     pub undated: u64,
+    /// Lines of a session or delivery whose beginning was not seen, so that no message is known for them.
+    pub orphans: u64,
     /// First and last moment of the events folded, microseconds.
     pub span: Option<(i64, i64)>,
     /// Counts of entries that were joined from parts.
@@ -72,6 +75,7 @@ impl<'a> Fold<'a> {
             latest: None,
             hostless: 0,
             undated: 0,
+            orphans: 0,
             span: None,
             counts: Counts::default(),
         }
@@ -127,7 +131,25 @@ impl<'a> Fold<'a> {
         let line = bytes(&e.line);
         let spans = chunk.spans.get(e.spans.start as usize..e.spans.end as usize).unwrap_or_default();
         let extra = chunk.extra.get(e.extra.start as usize..e.extra.end as usize).unwrap_or_default();
-        let value = |field| value_of(spans, line, extra, field);
+        let (joined, mut identity) = (&mut Joined::default(), e.identity);
+        let (spans, extra) = if e.joins {
+            let Some(pattern) = self.parsers.files.get(e.file as usize).and_then(|f| Some((f, f.patterns.get(e.pattern as usize)?))) else {
+                return;
+            };
+            joined.of(pattern, &mut self.order.sessions, bytes(&e.host), Text { spans, line, extra });
+            if pattern.1.session_only {
+                return;
+            }
+            identity = joined.identity(e, line);
+            (joined.spans.as_slice(), joined.extra.as_slice())
+        } else {
+            (spans, extra)
+        };
+        let value = |field| Text { spans, line, extra }.value(field);
+        if e.joins && value(Field::QueueId).is_none() && !matches!(e.kind, Kind::Reject | Kind::Witness) {
+            self.orphans += u64::from(!warm);
+            return;
+        }
         let reject_id;
         let queue_id = match value(Field::QueueId) {
             Some(id) if e.kind != Kind::Reject => id,
@@ -147,7 +169,7 @@ impl<'a> Fold<'a> {
             (spans, line)
         };
         for _ in 0..e.times.min(MAX_TIMES) {
-            let ordinal = self.order.ordinals.next(e.identity ^ slot_hash(origin, queue_id));
+            let ordinal = self.order.ordinals.next(identity ^ slot_hash(origin, queue_id));
             if warm {
                 continue;
             }
@@ -204,15 +226,6 @@ impl<'a> Fold<'a> {
 
 fn slot_hash(origin: u32, queue_id: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(queue_id, u64::from(origin))
-}
-
-fn value_of<'b>(spans: &[Span], line: &'b [u8], extra: &'b [u8], field: Field) -> Option<&'b [u8]> {
-    let s = spans.iter().find(|s| s.field == field)?;
-    let (start, len) = (s.start as usize, s.len as usize);
-    match start.checked_sub(line.len()) {
-        Some(behind) => extra.get(behind..behind + len),
-        None => line.get(start..start + len),
-    }
 }
 
 /// A line longer than is kept: its head, and the fields within that head; values behind the line move with its end.

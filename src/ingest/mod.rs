@@ -3,4 +3,5 @@
 pub mod backfill;
 mod commit;
 mod fold;
+mod join;
 pub mod parse_block;

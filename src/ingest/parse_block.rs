@@ -49,6 +49,10 @@ pub struct EventItem {
     pub inner: Option<RawStamp>,
     /// Parser file.
     pub file: u16,
+    /// Pattern in it.
+    pub pattern: u16,
+    /// Whether the pattern has to do with a session.
+    pub joins: bool,
     /// Kind of fact.
     pub kind: Kind,
     /// Outcome.
@@ -197,7 +201,10 @@ pub fn take_line<'a>(
     let whole = base..base + line.len() as u32;
     match matcher.line(line) {
         Outcome::Event(parsed) => {
-            chunk.counts.events += 1;
+            match parsed.session_only {
+                true => chunk.counts.ignored += 1,
+                false => chunk.counts.events += 1,
+            }
             let item = event(matcher, chunk, scratch, line, base, &parsed);
             chunk.items.push(Item::Event(item));
         }
@@ -243,7 +250,7 @@ fn repeat(matcher: &mut Matcher, chunk: &mut Chunk, scratch: &mut Vec<u8>, block
 }
 
 /// The stamp as written, without its year: the program's own where there is one.
-fn written_second(stamp: RawStamp, inner: Option<RawStamp>) -> u32 {
+pub(super) fn written_second(stamp: RawStamp, inner: Option<RawStamp>) -> u32 {
     match inner.unwrap_or(stamp) {
         RawStamp::Zoned { written, .. } | RawStamp::Local { written, .. } => yearless(written),
         RawStamp::Yearless { month, day, second, .. } => (u32::from(month) * 32 + u32::from(day)) * 86_400 + second,
@@ -285,6 +292,8 @@ fn event(matcher: &Matcher, chunk: &mut Chunk, scratch: &mut Vec<u8>, line: &[u8
         stamp: parsed.frame.stamp,
         inner: parsed.inner,
         file: parsed.file,
+        pattern: parsed.pattern,
+        joins: parsed.joins,
         kind: parsed.kind,
         action: parsed.action,
         times: parsed.times,

@@ -3,7 +3,7 @@
 //! Read by hand and by position, since every line of a log passes here, the many unrelated ones
 //! included. Known are RFC 3164 (with or without priority, decimals or a year), RFC 3339 stamps as
 //! rsyslog's file format writes them, RFC 5424, and the stamps that Exim, Dovecot and others put
-//! before their own lines, which have neither host nor tag. Bytes are never trusted: all access is checked.
+//! before their own lines, which have neither host nor tag (multilog's TAI64N and qmail's seconds among them). Bytes are never trusted: all access is checked.
 
 use crate::model::line::RawStamp;
 use crate::model::time::{Precision, civil_seconds};
@@ -185,10 +185,43 @@ fn iso(c: &mut Cursor) -> Option<RawStamp> {
     }
 }
 
-/// The stamp that a program put before its own message: `YYYY-MM-DD HH:MM:SS[.mmm] [+zzzz] `. Returns it and what follows it.
+/// multilog's `@` and 24 hexadecimal digits (TAI64N): seconds since 1970 plus 2^62 and 10, then nanoseconds.
+/// Who writes these counts no leap seconds beyond those 10, nor do we.
+fn tai64n(c: &mut Cursor) -> Option<RawStamp> {
+    c.eat(b'@')?;
+    let hex = |text: &[u8]| u64::from_str_radix(std::str::from_utf8(text).ok().filter(|t| t.bytes().all(|b| b.is_ascii_hexdigit()))?, 16).ok();
+    let seconds = hex(c.line.get(c.at..c.at + 16)?)?;
+    let nanos = hex(c.line.get(c.at + 16..c.at + 24)?)?;
+    c.at += 24;
+    let written = i64::try_from(seconds.checked_sub((1 << 62) + 10)?).ok().filter(|s| *s < MAX_SECONDS)?;
+    let micros = u32::try_from(nanos / 1000).ok().filter(|m| *m < 1_000_000)?;
+    Some(RawStamp::Zoned { written, micros, offset: 0, precision: Precision::Micro })
+}
+
+/// The year 2400: later stamps are none.
+const MAX_SECONDS: i64 = 13_569_465_600;
+
+/// Seconds since 1970 with six decimals, as splogger writes before qmail's messages.
+fn epoch(c: &mut Cursor) -> Option<RawStamp> {
+    let digits = (0..11).take_while(|&i| c.peek_at(i).is_ascii_digit()).count();
+    if !(9..=10).contains(&digits) || c.peek_at(digits) != b'.' {
+        return None;
+    }
+    let text = c.line.get(c.at..c.at + digits)?;
+    let written = std::str::from_utf8(text).ok()?.parse().ok()?;
+    c.at += digits;
+    let (micros, precision) = c.decimals();
+    Some(RawStamp::Zoned { written, micros, offset: 0, precision })
+}
+
+/// The stamp that a program put before its own message: `YYYY-MM-DD HH:MM:SS[.mmm] [+zzzz] `, or qmail's
+/// `SECONDS.MICROSECONDS `. Returns it and what follows it.
 pub fn inner_stamp(message: &[u8]) -> Option<(RawStamp, usize)> {
     if message.get(4) != Some(&b'-') {
-        return None;
+        let mut c = Cursor { line: message, at: 0 };
+        let stamp = epoch(&mut c)?;
+        c.eat(b' ')?;
+        return Some((stamp, c.at));
     }
     let mut c = Cursor { line: message, at: 0 };
     let stamp = iso(&mut c)?;
@@ -213,6 +246,12 @@ pub fn parse(line: &[u8]) -> Option<Frame<'_>> {
     if c.peek() == b'1' && c.peek_at(1) == b' ' && c.peek_at(6) == b'-' {
         c.at += 2;
         return rfc5424(c);
+    }
+    // What multilog and the like write has a stamp only.
+    let bare = if c.peek() == b'@' { tai64n(&mut c) } else { epoch(&mut c) };
+    if let Some(stamp) = bare {
+        c.eat(b' ')?;
+        return Some(Frame { stamp, host: b"", program: b"", pid: b"", message: c.at });
     }
     // Date and time apart, as programs write them before their own lines; few daemons name a host behind such a stamp.
     let own = c.peek().is_ascii_digit() && c.peek_at(10) == b' ';

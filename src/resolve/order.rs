@@ -1,6 +1,7 @@
 //! What needs to see the lines of one source one after the other: equal lines of one second, entries
 //! that syslog split, and `last message repeated`.
 
+use super::sessions::Sessions;
 use crate::model::line::Fragment;
 use rustc_hash::FxHashMap;
 
@@ -11,6 +12,8 @@ pub struct Order {
     pub ordinals: Ordinals,
     /// Entries in the making.
     pub fragments: Fragments,
+    /// Open sessions and deliveries.
+    pub sessions: Sessions,
 }
 
 /// Counts equal events of one second in one source (R1): two equal rejects are two, the copy of a log is none.

@@ -132,6 +132,7 @@ const ID_FIELDS: &[EventField] = &[
     EventField::EnvelopeId,
     EventField::RemoteQueueId,
     EventField::OrigQueueId,
+    EventField::ReplyId,
     EventField::NoticeQueueId,
     EventField::NoticeOf,
 ];

@@ -1,5 +1,6 @@
 //! What speaks for two records being of one message, and for two names being one.
 
+use super::LIKENESS_WINDOW;
 use crate::model::event::Action;
 use crate::model::record::{Recipient, Record};
 
@@ -27,7 +28,8 @@ pub(super) fn handed_back(r: &Record, c: &Record) -> bool {
 /// Whether `p` of `r` was handed to `c`: the id is `c`'s and the host spoken to is `c`'s host.
 pub(super) fn hands_over(r: &Record, p: &Recipient, c: &Record) -> bool {
     let id = p.remote_queue_id.as_deref();
-    if id.is_none() || id != c.queue_id.as_deref() || matches!(p.action, Action::Failed | Action::Delayed) {
+    let taken = id.is_some() && (id == c.queue_id.as_deref() || id == c.reply_id.as_deref());
+    if !taken || matches!(p.action, Action::Failed | Action::Delayed) {
         return false;
     }
     if is_local_hop(p) {
@@ -37,8 +39,19 @@ pub(super) fn hands_over(r: &Record, p: &Recipient, c: &Record) -> bool {
         || p.remote_mta.as_deref().is_some_and(|n| n.contains('.') && n.eq_ignore_ascii_case(&c.reporting_mta));
     let client = client_is(c, &r.reporting_mta);
     let same_mail = r.message_id.is_some() && r.message_id == c.message_id;
+    // Some MTAs (qmail) log neither client nor Message-ID: the same recipient must do, soon after.
+    let silent = c.client.name.is_none() && c.client.ip.is_none() && c.message_id.is_none();
+    let same_recipient = || silent && soon(p, c) && c.recipients.iter().any(|x| names_recipient(x, p));
     // A short host name fits many a stranger's: then the other end must agree, too. So must a host known under another name.
-    exact || (names_host(p, &c.reporting_mta) && (client || same_mail)) || (client && same_mail)
+    exact || (names_host(p, &c.reporting_mta) && (client || same_mail || same_recipient())) || (client && same_mail)
+}
+
+fn soon(p: &Recipient, c: &Record) -> bool {
+    p.last_attempt_date.is_some_and(|t| (t.micros - c.arrival_date.micros).abs() <= LIKENESS_WINDOW)
+}
+
+fn names_recipient(x: &Recipient, p: &Recipient) -> bool {
+    same_address(&x.original_recipient, &p.final_recipient) || same_address(&x.final_recipient, &p.final_recipient)
 }
 
 /// A forward within the MTA, or a hand-over to something on the same host.

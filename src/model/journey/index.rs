@@ -25,7 +25,7 @@ impl Ids {
 
     /// Adds the hop that stands at `i`.
     pub(super) fn add(&mut self, i: usize, r: &Record) {
-        if let Some(id) = &r.queue_id {
+        for id in [&r.queue_id, &r.reply_id].into_iter().flatten() {
             self.own.entry(id.clone()).or_default().push(i);
         }
         for (n, p) in r.recipients.iter().enumerate() {
@@ -49,7 +49,7 @@ impl Ids {
         let hop = |i: &usize| hops.get(*i);
         let same_mail = r.message_id.as_ref().is_some_and(|m| self.mails.contains(m));
         let taken = || {
-            let from = r.queue_id.as_ref().and_then(|q| self.remote.get(q)).into_iter().flatten();
+            let from = [&r.queue_id, &r.reply_id].into_iter().flatten().filter_map(|q| self.remote.get(q)).flatten();
             from.filter_map(|(i, n)| Some((hop(i)?, hop(i)?.recipients.get(*n)?))).any(|(h, p)| hands_over(h, p, r))
         };
         let given = || {

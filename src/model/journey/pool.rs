@@ -46,7 +46,7 @@ impl Pool {
                 break;
             }
             let mut ids: Vec<String> = record.recipients.iter().filter_map(|p| p.remote_queue_id.clone()).collect();
-            ids.extend(record.queue_id.clone().into_iter().chain(record.orig_queue_id.clone()).chain(record.message_id.clone()));
+            ids.extend([&record.queue_id, &record.reply_id, &record.orig_queue_id, &record.message_id].into_iter().flatten().cloned());
             self.ids.add(self.hops.len(), &record);
             self.hops.push(record);
             for id in ids {
