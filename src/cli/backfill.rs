@@ -89,6 +89,7 @@ fn report(done: &Summary, seconds: f64, assumed_host: Option<&str>) {
     for (n, what) in [
         (done.oversized, "lines too long, cut"),
         (done.undated, "lines whose stamp is no date"),
+        (done.orphans, "lines that name only a delivery or session whose beginning was not read"),
         (done.overfull, "events beyond the bound of one message"),
     ] {
         if n > 0 {

@@ -69,6 +69,8 @@ pub struct Summary {
     pub oversized: u64,
     /// Lines whose stamp is no date.
     pub undated: u64,
+    /// Lines of a session or delivery whose beginning was not seen, so that no message is known for them.
+    pub orphans: u64,
     /// Events left out because one message had too many.
     pub overfull: u64,
     /// Records written, new or changed.
@@ -292,6 +294,7 @@ impl Run<'_, '_> {
         self.summary.bytes += blocks.consumed() - start;
         self.summary.oversized += blocks.oversized();
         self.summary.undated += fold.undated;
+        self.summary.orphans += fold.orphans;
         let nothing_new = recalled.is_some_and(|s| s.length == blocks.consumed()) && file.counts.lines == 0;
         if nothing_new {
             self.summary.unchanged += 1;
