@@ -48,7 +48,7 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
         paths: a.paths.clone(),
         host: a.host.clone().unwrap_or_else(this_host),
         year: a.year,
-        site: &cx.site,
+        site: std::sync::Arc::new(cx.site.clone()),
         parsers,
         budget: (a.memory as usize) << 20,
         now: cx.now.div_euclid(1_000_000),

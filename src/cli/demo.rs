@@ -35,7 +35,7 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
         paths: logs,
         host: "store".into(),
         year: Some(2026),
-        site: &cx.site,
+        site: std::sync::Arc::new(cx.site.clone()),
         parsers: cx.load_parsers()?,
         budget: BUDGET,
         now: cx.now / 1_000_000,

@@ -10,8 +10,8 @@ use super::parse_block::{Chunk, Counts, parse_block};
 use crate::config::Site;
 use crate::ledger::Ledger;
 use crate::parse::Parsers;
-use crate::resolve::clock::{Anchor, Clock};
-use crate::resolve::order::Order;
+use crate::resolve::StreamState;
+use crate::resolve::clock::Anchor;
 use crate::source::{Block, BlockOptions, Blocks, FileState, Known, Limits, Recall, Series, SourceError, SourceFile, discover, open};
 use crate::store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ pub struct Options<'a> {
     /// Year of the first line of each series, where stamps have none; `None`: by each file's time.
     pub year: Option<i32>,
     /// Host names and zones.
-    pub site: &'a Site,
+    pub site: Arc<Site>,
     /// Parser files.
     pub parsers: Arc<Parsers>,
     /// Bytes of events gathered before a commit.
@@ -95,9 +95,9 @@ pub struct Extra {
     /// Name of the document.
     #[serde(default)]
     pub id: String,
-    /// Where the clock stood (local seconds of the last yearless stamp).
+    /// What the lines behind the bytes read need to know of those before.
     #[serde(default)]
-    pub clock: Option<i64>,
+    pub stream: StreamState,
     /// What became of its lines.
     #[serde(default)]
     pub counts: Counts,
@@ -120,8 +120,6 @@ struct Run<'a, 'p> {
     ledger: Ledger,
     /// File states that wait for the next commit.
     sources: Vec<(String, String)>,
-    /// Of the series being read.
-    order: Order,
     summary: Summary,
     progress: &'p dyn Progress,
     done: u64,
@@ -143,7 +141,6 @@ pub fn backfill(store: &Store, options: &Options, progress: &dyn Progress) -> Re
         known: Known::new(known),
         ledger: Ledger::default(),
         sources: Vec::new(),
-        order: Order::default(),
         summary: Summary::default(),
         progress,
         done: 0,
@@ -183,18 +180,17 @@ impl Run<'_, '_> {
         self.options.paths.iter().any(|p| p == path)
     }
 
-    /// A series is one stream of lines: its clock goes on from file to file.
+    /// A series is one stream of lines, which goes on from file to file.
     fn series(&mut self, series: &Series) -> Result<(), StoreError> {
-        let mut clock: Option<i64> = None;
-        self.order = Order::default();
+        let mut stream: Option<StreamState> = None;
         for file in &series.files {
             if self.stopped() {
                 break;
             }
             self.progress.file(&file.path);
             let on_disk = std::fs::metadata(&file.path).map_or(0, |m| m.len());
-            match self.file(file, clock) {
-                Ok(position) => clock = position.or(clock),
+            match self.file(file, stream.as_ref()) {
+                Ok(state) => stream = Some(state),
                 Err(FileError::Source(error)) => {
                     let named = self.named(&file.path);
                     self.problem(&error, named);
@@ -207,13 +203,14 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    fn file(&mut self, file: &SourceFile, clock: Option<i64>) -> Result<Option<i64>, FileError> {
+    /// Reads one file of a series. `stream` is what the file before left.
+    fn file(&mut self, file: &SourceFile, stream: Option<&StreamState>) -> Result<StreamState, FileError> {
         let mut opened = open(file, &Limits::default())?;
         let mut before = Extra::default();
         let recalled = match self.known.recall(&mut opened)? {
             Recall::Unchanged(state) => {
                 self.summary.unchanged += 1;
-                return Ok(Extra::of(state).clock);
+                return Ok(Extra::of(state).stream);
             }
             Recall::Prefix(state) => {
                 before = Extra::of(state);
@@ -224,22 +221,24 @@ impl Run<'_, '_> {
         let end = opened.meta().mtime_ns.div_euclid(1_000_000_000);
         let end = if file.kind == crate::source::FileKind::File { end } else { self.options.now };
         let anchor = self.options.year.map_or(Anchor::NotAfter(end), Anchor::Year);
-        let from = if recalled.is_some() { before.clock } else { clock };
+        let from = if recalled.is_some() { Some(&before.stream) } else { stream };
+        let host = self.options.host.clone();
+        let mut fold = Fold::new(&self.options.parsers, &self.options.site, host, anchor, from.cloned().unwrap_or_default());
+        if recalled.is_none() && stream.is_some() {
+            fold.next_file();
+        }
         let blocks = Blocks::new(opened, BlockOptions::default())?;
         let same_file = recalled.as_ref().is_some_and(|s| (s.dev, s.ino) == (blocks.meta().dev, blocks.meta().ino));
         if !same_file {
             before.id.clear();
         }
-        self.read(blocks, Clock::resume(anchor, from), before, recalled)
+        self.read(blocks, fold, before, recalled)
     }
 
-    fn read(&mut self, mut blocks: Blocks, clock: Clock, before: Extra, recalled: Option<FileState>) -> Result<Option<i64>, FileError> {
+    fn read(&mut self, mut blocks: Blocks, mut fold: Fold, before: Extra, recalled: Option<FileState>) -> Result<StreamState, FileError> {
         let parsers = Arc::clone(&self.options.parsers);
         let start = blocks.consumed();
-        let mut ledger = std::mem::take(&mut self.ledger);
-        let order = std::mem::take(&mut self.order);
-        let mut fold = Fold::new(&mut ledger, &parsers, self.options.site, clock, order, self.options.host.clone());
-        let mut file = OneFile { before, counts: Counts::default(), failed: None };
+        let mut file = OneFile { before, counts: Counts::default(), failed: None, unfinished: None };
         let mut last: Option<Parsed> = None;
         let mut outcome = Ok(());
         loop {
@@ -250,42 +249,33 @@ impl Run<'_, '_> {
                 None
             });
             let ended = block.is_none();
-            if let Some(buffer) = step(&parsers, &mut fold, &mut last, block) {
+            if let Some(buffer) = file.step(&parsers, &mut fold, &mut self.ledger, &mut last, block) {
                 blocks.give_back(buffer);
-            }
-            if let Some((b, chunks)) = &last
-                && !b.warm
-            {
-                chunks.iter().for_each(|c| file.counts.add(&c.counts));
             }
             self.progress.position(self.done + blocks.disk_position());
             if ended {
                 break;
             }
-            if fold.ledger.bytes() > self.options.budget {
+            if self.ledger.bytes() > self.options.budget {
                 // The file's state covers every block that was taken: fold the one that was just parsed, too.
-                if let Some(buffer) = step(&parsers, &mut fold, &mut last, None) {
+                if let Some(buffer) = file.step(&parsers, &mut fold, &mut self.ledger, &mut last, None) {
                     blocks.give_back(buffer);
                 }
                 self.note(&blocks, &file, &fold, false);
-                outcome = self.committer.commit(fold.ledger.drain(), std::mem::take(&mut self.sources));
+                outcome = self.commit();
                 if outcome.is_err() {
                     break;
                 }
             }
         }
-        let position = fold.clock().position();
         self.tally(&mut file, &fold, &blocks, start, recalled.as_ref());
-        let hostless = fold.hostless > 0;
-        self.order = fold.into_order();
-        self.ledger = ledger;
-        if hostless {
+        if fold.hostless > 0 {
             self.summary.hostless.push(blocks.path().to_path_buf());
         }
         outcome?;
         match file.failed {
             Some(error) => Err(error.into()),
-            None => Ok(position),
+            None => Ok(fold.state()),
         }
     }
 
@@ -316,7 +306,7 @@ impl Run<'_, '_> {
         let mut extra = file.before.clone();
         extra.counts.add(&file.counts);
         extra.counts.add(&fold.counts);
-        extra.clock = fold.clock().position();
+        extra.stream = file.unfinished.clone().unwrap_or_else(|| fold.state());
         extra.span = match (extra.span, fold.span) {
             (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
             (a, b) => a.or(b),
@@ -348,6 +338,36 @@ struct OneFile {
     before: Extra,
     counts: Counts,
     failed: Option<SourceError>,
+    /// The state before a last line without newline: it may be read once more, when it is whole.
+    unfinished: Option<StreamState>,
+}
+
+impl OneFile {
+    /// Parses `block` while the block before it (`last`) is folded; then `block` is the last one. Returns the folded one's buffer.
+    fn step(
+        &mut self,
+        parsers: &Arc<Parsers>,
+        fold: &mut Fold,
+        ledger: &mut Ledger,
+        last: &mut Option<Parsed>,
+        block: Option<Block>,
+    ) -> Option<Vec<u8>> {
+        let parse = |b: Block| {
+            let chunks = parse_block(parsers, &b.bytes);
+            (b, chunks)
+        };
+        let fold_last = || {
+            if let Some((block, chunks)) = last.as_ref() {
+                self.unfinished = (!block.bytes.ends_with(b"\n")).then(|| fold.state());
+                fold.block(ledger, &block.bytes, chunks);
+            }
+        };
+        let (parsed, ()) = rayon::join(|| block.map(parse), fold_last);
+        if let Some((_, chunks)) = &parsed {
+            chunks.iter().for_each(|c| self.counts.add(&c.counts));
+        }
+        std::mem::replace(last, parsed).map(|(b, _)| b.bytes)
+    }
 }
 
 enum FileError {
@@ -365,19 +385,4 @@ impl From<StoreError> for FileError {
     fn from(e: StoreError) -> Self {
         FileError::Store(e)
     }
-}
-
-/// Parses `block` while the block before it (`last`) is folded; then `block` is the last one. Returns the folded one's buffer.
-fn step(parsers: &Arc<Parsers>, fold: &mut Fold, last: &mut Option<Parsed>, block: Option<Block>) -> Option<Vec<u8>> {
-    let parse = |b: Block| {
-        let chunks = parse_block(parsers, &b.bytes);
-        (b, chunks)
-    };
-    let fold_last = || {
-        for (block, chunks) in last.iter() {
-            chunks.iter().for_each(|c| fold.chunk(&block.bytes, c, block.warm));
-        }
-    };
-    let (parsed, ()) = rayon::join(|| block.map(parse), fold_last);
-    std::mem::replace(last, parsed).map(|(b, _)| b.bytes)
 }

@@ -1,20 +1,24 @@
-//! The sequential part of ingest, one source at a time: dates events, counts equal ones, and puts them into the ledger.
+//! The sequential part of ingest, one stream (a log and its rotated siblings) each: dates events, counts equal ones,
+//! and puts them into the ledger.
 
 use super::join::{Joined, Text};
-use super::parse_block::{Chunk, Counts, EventItem, Item, take_line};
+use super::parse_block::{Chunk, Counts, EventItem, Item, repeated, take_line, written_second};
 use crate::config::Site;
 use crate::ledger::{Entry, Ledger, Origin};
 use crate::model::event::{Field, Head, Kind, MAX_LINE, Span};
-use crate::model::line::Fragment;
+use crate::model::line::{Fragment, RawStamp};
 use crate::model::record::Role;
 use crate::model::time::SECOND;
-use crate::parse::{Matcher, Parsers, frame};
-use crate::resolve::clock::{Clock, Zone};
-use crate::resolve::order::Order;
-use rustc_hash::FxHashMap;
+use crate::parse::{Matcher, Outcome, Parsers, frame};
+use crate::resolve::StreamState;
+use crate::resolve::clock::{Anchor, Clock, Zone};
+use crate::resolve::order::{LatestLines, Order};
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+/// Lines of a new file that are looked at to see whether it goes on where the one before ended.
+const BORDER_LINES: usize = 64;
 /// Names of hosts remembered; beyond that all are forgotten and looked up anew (R6).
 const MAX_HOSTS: usize = 65_536;
 /// Times that one `message repeated N times` is believed.
@@ -23,29 +27,40 @@ const MAX_TIMES: u32 = 1_000;
 /// Parser file, whether it is of rejects, instance as written, host.
 type OriginKey = (u16, bool, Box<[u8]>, Arc<str>);
 
+/// A host's instance of an MTA, as the ledger and the counting of equal events know it.
+#[derive(Clone, Copy)]
+struct Place {
+    /// The ledger's number; another one in the next run.
+    number: u32,
+    /// Of its names: the same in every run.
+    hash: u64,
+    zone: Zone,
+}
+
 /// The origin of the line before: most lines are of the same host and program as the one before.
 struct Latest {
     file: u16,
     reject: bool,
     host: Vec<u8>,
     instance: Vec<u8>,
-    number: u32,
-    zone: Zone,
+    place: Place,
 }
 
-/// What a source is read with.
-pub struct Fold<'a> {
-    /// The record table.
-    pub ledger: &'a mut Ledger,
+/// What a stream is read with. It lives as long as its stream: minutes in a backfill, months in a daemon.
+///
+/// All its calls must name the same ledger.
+pub struct Fold {
     parsers: Arc<Parsers>,
-    site: &'a Site,
+    site: Arc<Site>,
     clock: Clock,
     order: Order,
+    /// The next block begins another file of the stream.
+    border: bool,
     matcher: Matcher,
     /// Host of lines that name none.
     host: String,
     hosts: FxHashMap<Box<[u8]>, (Arc<str>, Zone)>,
-    origins: FxHashMap<OriginKey, u32>,
+    origins: FxHashMap<OriginKey, (u32, u64)>,
     latest: Option<Latest>,
     /// Lines whose host was taken from `host`.
     pub hostless: u64,
@@ -59,15 +74,15 @@ pub struct Fold<'a> {
     pub counts: Counts,
 }
 
-impl<'a> Fold<'a> {
-    /// Starts on a source. `host` is whose lines they are where they name none.
-    pub fn new(ledger: &'a mut Ledger, parsers: &Arc<Parsers>, site: &'a Site, clock: Clock, order: Order, host: String) -> Self {
+impl Fold {
+    /// Starts on a stream, or goes on where `state` says. `host` is whose lines they are where they name none.
+    pub fn new(parsers: &Arc<Parsers>, site: &Arc<Site>, host: String, anchor: Anchor, state: StreamState) -> Self {
         Fold {
-            ledger,
             parsers: Arc::clone(parsers),
-            site,
-            clock,
-            order,
+            site: Arc::clone(site),
+            clock: Clock::resume(anchor, state.clock),
+            order: state.order,
+            border: false,
             matcher: Matcher::new(Arc::clone(parsers)),
             host,
             hosts: FxHashMap::default(),
@@ -81,63 +96,117 @@ impl<'a> Fold<'a> {
         }
     }
 
-    /// What the next file of the same series goes on with.
-    pub fn into_order(self) -> Order {
-        self.order
+    /// What [`Fold::new`] needs to go on after the blocks folded so far; bounded, to be stored.
+    pub fn state(&self) -> StreamState {
+        StreamState { clock: self.clock.position(), order: self.order.recent() }
     }
 
-    /// Where the clock stands, for the next reading of the same source.
-    pub fn clock(&self) -> &Clock {
-        &self.clock
+    /// Another bound of yearless stamps: for a live source, the time goes on.
+    pub fn set_anchor(&mut self, anchor: Anchor) {
+        self.clock.set_anchor(anchor);
     }
 
-    /// Folds what was parsed of a block. `warm` lines are only for context: they were folded by an earlier reading.
-    pub fn chunk(&mut self, block: &[u8], chunk: &Chunk, warm: bool) {
+    /// The next block is the first of the next file of the stream.
+    pub fn next_file(&mut self) {
+        self.border = true;
+        self.clock.next_file();
+    }
+
+    /// Folds what was parsed of the next block of the stream.
+    pub fn block(&mut self, ledger: &mut Ledger, block: &[u8], chunks: &[Chunk]) {
+        if std::mem::take(&mut self.border) && self.goes_back(block) {
+            // Not the sequel of the file before, but a copy that has some of its lines again: they are the same events.
+            self.order = Order::default();
+        }
+        for chunk in chunks {
+            self.chunk(ledger, block, chunk);
+        }
+        self.remember(block);
+    }
+
+    /// Whether a file begins with a line that is older than the latest one of its host in the file before.
+    fn goes_back(&self, block: &[u8]) -> bool {
+        let second = |f: frame::Frame| written_second(f.stamp, None);
+        for line in block.split(|&b| b == b'\n').take(BORDER_LINES) {
+            let Some(first) = frame::parse(line) else { continue };
+            if let Some(last) = self.order.latest.of(first.host, 0).and_then(frame::parse) {
+                return second(first) < second(last);
+            }
+        }
+        false
+    }
+
+    /// Keeps the latest line of each host of a block.
+    fn remember(&mut self, block: &[u8]) {
+        let from = block.len().saturating_sub(LatestLines::REACH);
+        let mut end = block.len();
+        let mut hosts: FxHashSet<&[u8]> = FxHashSet::default();
+        while end > from {
+            let text = block.get(from..end).unwrap_or_default();
+            let start = from + memchr::memrchr(b'\n', text.get(..text.len().saturating_sub(1)).unwrap_or_default()).map_or(0, |n| n + 1);
+            let line = block.get(start..end).unwrap_or_default();
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            end = start;
+            let Some(f) = frame::parse(line) else { continue };
+            let again = f.program.is_empty() && matches!(self.matcher.framed(line, f), Outcome::Repeat(..));
+            if !again && hosts.insert(f.host) {
+                self.order.latest.see(f.host, start, line);
+            }
+        }
+        self.order.latest.advance(block.len());
+    }
+
+    fn chunk(&mut self, ledger: &mut Ledger, block: &[u8], chunk: &Chunk) {
+        let bytes = |r: &Range<u32>| block.get(r.start as usize..r.end as usize).unwrap_or_default();
         for item in &chunk.items {
             match item {
-                Item::Event(event) => self.event(block, chunk, event, warm),
-                Item::Fragment { line, message, fragment } => {
-                    let line = block.get(line.start as usize..line.end as usize).unwrap_or_default();
-                    self.fragment(line, *message as usize, *fragment, warm);
-                }
+                Item::Event(event) => self.event(ledger, block, chunk, event),
+                Item::Fragment { line, message, fragment } => self.fragment(ledger, bytes(line), *message as usize, *fragment),
+                Item::Repeat { at, host, stamp, times } => self.repeat(ledger, bytes(host), *at as usize, *stamp, *times),
             }
         }
     }
 
-    fn fragment(&mut self, line: &[u8], message: usize, fragment: Fragment, warm: bool) {
+    fn repeat(&mut self, ledger: &mut Ledger, host: &[u8], at: usize, stamp: RawStamp, times: u32) {
+        let Some(line) = self.order.latest.of(host, at).map(<[u8]>::to_vec) else { return };
+        let again = frame::Frame { stamp, host, program: b"", pid: b"", message: 0 };
+        let mut chunk = Chunk::default();
+        repeated(&mut self.matcher, &mut chunk, &mut Vec::new(), &line, 0, again, times);
+        self.events(ledger, &line, &chunk);
+    }
+
+    fn events(&mut self, ledger: &mut Ledger, line: &[u8], chunk: &Chunk) {
+        for item in &chunk.items {
+            if let Item::Event(event) = item {
+                self.event(ledger, line, chunk, event);
+            }
+        }
+    }
+
+    fn fragment(&mut self, ledger: &mut Ledger, line: &[u8], message: usize, fragment: Fragment) {
         let Some(f) = frame::parse(line) else { return };
         let who = [f.host, b"/", f.program, b"/", f.pid].concat();
         let Some(whole) = self.order.fragments.push(who, fragment, line, message) else { return };
         let mut chunk = Chunk::default();
         take_line(&mut self.matcher, &mut chunk, &mut Vec::new(), &whole, 0);
-        if !warm {
-            chunk.counts.lines = 0;
-            self.counts.add(&chunk.counts);
-        }
-        for item in &chunk.items {
-            if let Item::Event(event) = item {
-                self.event(&whole, &chunk, event, warm);
-            }
-        }
+        chunk.counts.lines = 0;
+        self.counts.add(&chunk.counts);
+        self.events(ledger, &whole, &chunk);
     }
 
-    fn event(&mut self, block: &[u8], chunk: &Chunk, e: &EventItem, warm: bool) {
+    fn event(&mut self, ledger: &mut Ledger, block: &[u8], chunk: &Chunk, e: &EventItem) {
         let bytes = |r: &Range<u32>| block.get(r.start as usize..r.end as usize).unwrap_or_default();
-        let (origin, zone) = self.origin(bytes(&e.host), bytes(&e.instance), e);
-        let Some(at) = self.clock.resolve_both(e.stamp, e.inner, zone) else {
-            self.undated += u64::from(!warm);
+        let origin = self.origin(ledger, bytes(&e.host), bytes(&e.instance), e);
+        let Some(at) = self.clock.resolve_both(e.stamp, e.inner, origin.zone) else {
+            self.undated += 1;
             return;
         };
         let line = bytes(&e.line);
         let spans = chunk.spans.get(e.spans.start as usize..e.spans.end as usize).unwrap_or_default();
         let extra = chunk.extra.get(e.extra.start as usize..e.extra.end as usize).unwrap_or_default();
-        let (joined, mut identity) = (&mut Joined::default(), e.identity);
+        let (mut joined, mut identity) = (Joined::default(), e.identity);
         let (spans, extra) = if e.joins {
-            let Some(pattern) = self.parsers.files.get(e.file as usize).and_then(|f| Some((f, f.patterns.get(e.pattern as usize)?))) else {
-                return;
-            };
-            joined.of(pattern, &mut self.order.sessions, bytes(&e.host), Text { spans, line, extra });
-            if pattern.1.session_only {
+            if !self.join(e, bytes(&e.host), Text { spans, line, extra }, &mut joined) {
                 return;
             }
             identity = joined.identity(e, line);
@@ -146,10 +215,6 @@ impl<'a> Fold<'a> {
             (spans, extra)
         };
         let value = |field| Text { spans, line, extra }.value(field);
-        if e.joins && value(Field::QueueId).is_none() && !matches!(e.kind, Kind::Reject | Kind::Witness) {
-            self.orphans += u64::from(!warm);
-            return;
-        }
         let reject_id;
         let queue_id = match value(Field::QueueId) {
             Some(id) if e.kind != Kind::Reject => id,
@@ -168,45 +233,57 @@ impl<'a> Fold<'a> {
         } else {
             (spans, line)
         };
+        let slot = xxhash_rust::xxh3::xxh3_64_with_seed(queue_id, origin.hash);
         for _ in 0..e.times.min(MAX_TIMES) {
-            let ordinal = self.order.ordinals.next(identity ^ slot_hash(origin, queue_id));
-            if warm {
-                continue;
-            }
+            let ordinal = self.order.ordinals.next(identity ^ slot, at.written);
             let head = Head { kind: e.kind, action: e.action, time: at.time, precision: at.precision, written: at.written, ordinal };
-            let entry = Entry { origin, role, queue_id, head, spans, line, extra };
-            self.ledger.add(&entry, || role == Role::Hop && reused.is_some_and(|r| r.is_match(queue_id)));
+            let entry = Entry { origin: origin.number, role, queue_id, head, spans, line, extra };
+            ledger.add(&entry, || role == Role::Hop && reused.is_some_and(|r| r.is_match(queue_id)));
         }
-        if !warm {
-            let (first, last) = self.span.unwrap_or((at.time, at.time));
-            self.span = Some((first.min(at.time), last.max(at.time)));
-            self.hostless += u64::from(e.host.is_empty());
-        }
+        let (first, last) = self.span.unwrap_or((at.time, at.time));
+        self.span = Some((first.min(at.time), last.max(at.time)));
+        self.hostless += u64::from(e.host.is_empty());
     }
 
-    /// The ledger's number for host, instance and parser file, and the host's zone.
-    fn origin(&mut self, host: &[u8], instance: &[u8], e: &EventItem) -> (u32, Zone) {
+    /// Puts a line together with what is known of its session. `false` where that makes no event: the line only tells of
+    /// a session, or no message is known for it.
+    fn join(&mut self, e: &EventItem, host: &[u8], text: Text, joined: &mut Joined) -> bool {
+        let Some(file) = self.parsers.files.get(e.file as usize) else { return false };
+        let Some(pattern) = file.patterns.get(e.pattern as usize) else { return false };
+        joined.of((file, pattern), &mut self.order.sessions, host, text);
+        if pattern.session_only {
+            return false;
+        }
+        let named = joined.spans.iter().any(|s| s.field == Field::QueueId) || matches!(e.kind, Kind::Reject | Kind::Witness);
+        self.orphans += u64::from(!named);
+        named
+    }
+
+    /// Whose event it is.
+    fn origin(&mut self, ledger: &mut Ledger, host: &[u8], instance: &[u8], e: &EventItem) -> Place {
         let reject = e.kind == Kind::Reject;
         let same = |l: &&Latest| l.file == e.file && l.reject == reject && l.host == host && l.instance == instance;
         if let Some(l) = self.latest.as_ref().filter(same) {
-            return (l.number, l.zone);
+            return l.place;
         }
         let (name, zone) = self.host_named(host);
         let key = (e.file, reject, Box::from(instance), Arc::clone(&name));
-        let number = match self.origins.get(&key) {
-            Some(n) => *n,
+        let (number, hash) = match self.origins.get(&key) {
+            Some(known) => *known,
             None => {
                 let file = self.parsers.files.get(e.file as usize);
                 let (mta, role) = file.map_or((String::new(), Role::Hop), |f| (f.name.clone(), f.role));
                 let instance = if instance.is_empty() { mta.clone() } else { String::from_utf8_lossy(instance).into_owned() };
                 let role = if reject { Role::Reject } else { role };
-                let n = self.ledger.origin(Origin { host: name.to_string(), instance, mta, role });
-                self.origins.insert(key, n);
-                n
+                let hash = xxhash_rust::xxh3::xxh3_64([&name, instance.as_str(), mta.as_str()].join("\0").as_bytes());
+                let number = ledger.origin(Origin { host: name.to_string(), instance, mta, role });
+                self.origins.insert(key, (number, hash));
+                (number, hash)
             }
         };
-        self.latest = Some(Latest { file: e.file, reject, host: host.to_vec(), instance: instance.to_vec(), number, zone });
-        (number, zone)
+        let place = Place { number, hash, zone };
+        self.latest = Some(Latest { file: e.file, reject, host: host.to_vec(), instance: instance.to_vec(), place });
+        place
     }
 
     fn host_named(&mut self, raw: &[u8]) -> (Arc<str>, Zone) {
@@ -222,10 +299,6 @@ impl<'a> Fold<'a> {
         self.hosts.insert(raw.into(), found.clone());
         found
     }
-}
-
-fn slot_hash(origin: u32, queue_id: &[u8]) -> u64 {
-    xxhash_rust::xxh3::xxh3_64_with_seed(queue_id, u64::from(origin))
 }
 
 /// A line longer than is kept: its head, and the fields within that head; values behind the line move with its end.

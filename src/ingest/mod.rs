@@ -2,6 +2,6 @@
 
 pub mod backfill;
 mod commit;
-mod fold;
+pub mod fold;
 mod join;
 pub mod parse_block;

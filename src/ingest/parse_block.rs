@@ -5,6 +5,7 @@ use crate::model::line::{Fragment, RawStamp};
 use crate::model::time::yearless;
 use crate::parse::frame::Frame;
 use crate::parse::{Matcher, Outcome, Parsed, Parsers};
+use crate::resolve::order::LatestLines;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -31,6 +32,17 @@ pub enum Item {
         message: u32,
         /// Which part.
         fragment: Fragment,
+    },
+    /// `last message repeated N times`, where the line that is meant is not in this block.
+    Repeat {
+        /// Where the line begins.
+        at: u32,
+        /// Host.
+        host: Place,
+        /// When it was repeated.
+        stamp: RawStamp,
+        /// How often.
+        times: u32,
     },
 }
 
@@ -205,7 +217,7 @@ pub fn take_line<'a>(
                 true => chunk.counts.ignored += 1,
                 false => chunk.counts.events += 1,
             }
-            let item = event(matcher, chunk, scratch, line, base, &parsed);
+            let item = event(matcher, chunk, scratch, line, base, &parsed, None);
             chunk.items.push(Item::Event(item));
         }
         Outcome::Ignored => chunk.counts.ignored += 1,
@@ -225,28 +237,36 @@ pub fn take_line<'a>(
     None
 }
 
-/// How far back the line is looked for that "last message repeated" means, bytes.
-const REPEAT_REACH: usize = 64 * 1024;
-
-/// `last message repeated N times` stands for N more of the line of that host before it. It is looked for in
-/// the same block only; where a block begins with such a line, the repetition is not counted.
+/// `last message repeated N times` stands for N more of the line of that host before it. Where that is not in
+/// this block, it is left to the sequential part, which knows the latest lines of the block before.
 fn repeat(matcher: &mut Matcher, chunk: &mut Chunk, scratch: &mut Vec<u8>, block: &[u8], at: usize, frame: Frame, times: u32) {
-    let reach = block.get(at.saturating_sub(REPEAT_REACH)..at).unwrap_or_default();
-    let lines = reach.split(|&b| b == b'\n').rev().filter(|l| !l.is_empty());
-    for line in lines {
+    let from = at.saturating_sub(LatestLines::REACH);
+    let reach = block.get(from..at).unwrap_or_default();
+    for line in reach.split(|&b| b == b'\n').rev().filter(|l| !l.is_empty()) {
         let base = place_in(block, line, 0).start;
-        let Some(earlier) = crate::parse::frame::parse(line).filter(|f| f.host == frame.host) else { continue };
-        if let Outcome::Event(parsed) = matcher.framed(line, earlier) {
-            let mut item = event(matcher, chunk, scratch, line, base, &parsed);
-            // The words are those of the line before, the time is now: another event than that one.
-            item.identity ^= u64::from(written_second(frame.stamp, None));
-            item.stamp = frame.stamp;
-            item.inner = None;
-            item.times = times;
-            chunk.items.push(Item::Event(item));
+        if repeated(matcher, chunk, scratch, line, base, frame, times) {
+            return;
         }
-        return;
     }
+    if from == 0 {
+        chunk.items.push(Item::Repeat { at: at as u32, host: place_in(block, frame.host, 0), stamp: frame.stamp, times });
+    }
+}
+
+/// Takes `line` as the one that `again` says was repeated. `false` where it is another host's, or itself such a message.
+pub fn repeated(matcher: &mut Matcher, chunk: &mut Chunk, scratch: &mut Vec<u8>, line: &[u8], base: u32, again: Frame, times: u32) -> bool {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let Some(earlier) = crate::parse::frame::parse(line).filter(|f| f.host == again.host) else { return false };
+    match matcher.framed(line, earlier) {
+        Outcome::Repeat(..) => return false,
+        Outcome::Event(parsed) => {
+            // The words are those of the line before, the time is now.
+            let item = event(matcher, chunk, scratch, line, base, &parsed, Some(again.stamp));
+            chunk.items.push(Item::Event(EventItem { times, ..item }));
+        }
+        _ => {}
+    }
+    true
 }
 
 /// The stamp as written, without its year: the program's own where there is one.
@@ -266,10 +286,20 @@ fn place_in(line: &[u8], part: &[u8], base: u32) -> Place {
     base + offset..base + offset + part.len() as u32
 }
 
-fn event(matcher: &Matcher, chunk: &mut Chunk, scratch: &mut Vec<u8>, line: &[u8], base: u32, parsed: &Parsed) -> EventItem {
+/// `again` is when the line was repeated, where it is not itself the event.
+fn event(
+    matcher: &Matcher,
+    chunk: &mut Chunk,
+    scratch: &mut Vec<u8>,
+    line: &[u8],
+    base: u32,
+    parsed: &Parsed,
+    again: Option<RawStamp>,
+) -> EventItem {
+    let (stamp, inner) = again.map_or((parsed.frame.stamp, parsed.inner), |stamp| (stamp, None));
     let spans_at = chunk.spans.len() as u32;
     let extra_at = chunk.extra.len() as u32;
-    let written = written_second(parsed.frame.stamp, parsed.inner);
+    let written = written_second(stamp, inner);
     let values = matcher.spans.iter().filter_map(|s| {
         let (start, len) = (s.start as usize, s.len as usize);
         let value = match start.checked_sub(line.len()) {
@@ -289,8 +319,8 @@ fn event(matcher: &Matcher, chunk: &mut Chunk, scratch: &mut Vec<u8>, line: &[u8
         line: base..base + line.len() as u32,
         host: place_in(line, parsed.frame.host, base),
         instance: place_in(line, parsed.instance, base),
-        stamp: parsed.frame.stamp,
-        inner: parsed.inner,
+        stamp,
+        inner,
         file: parsed.file,
         pattern: parsed.pattern,
         joins: parsed.joins,

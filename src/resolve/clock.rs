@@ -1,14 +1,15 @@
 //! Year and zone of stamps that name none.
 //!
-//! A yearless stamp gets the year that makes a source go forward: the first line is anchored by a
-//! reference (a year that was asked for, or the latest moment the source can speak of), every later
-//! one follows the line before it. Going back is allowed by a few days only (lines of several hosts
-//! are not in strict order), and never over New Year but for the lines right around it.
+//! A yearless stamp gets the year that brings it nearest to the lines before it. The first line is anchored
+//! by a reference: a year that was asked for, or the latest moment the source can speak of, which bounds
+//! every later line, too. A line far from those before it (a host whose clock is wrong, a line that was
+//! relayed late) is dated, but only a second one like it moves the clock there.
 
 use crate::model::line::RawStamp;
 use crate::model::time::{Precision, SECOND, civil_seconds};
 use chrono::{DateTime, Datelike, FixedOffset, LocalResult, NaiveDateTime, Offset, TimeZone};
 use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
 /// A time zone by name or fixed offset.
@@ -79,7 +80,7 @@ impl Zone {
     }
 }
 
-/// What the first yearless line of a source is held against.
+/// What the yearless lines of a source are held against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Anchor {
     /// The first line is of this year.
@@ -99,32 +100,60 @@ pub struct Resolved {
     pub precision: Precision,
 }
 
+/// Where a clock stands: what a later reading of the same source goes on with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Position {
+    /// Local seconds of the latest yearless line that was near the one before.
+    pub at: Option<i64>,
+    /// Year of the first line of the file: what follows is not of a year before, but for lines right around New Year.
+    pub year: Option<i32>,
+    /// Local seconds of the line before, if it was far from `at`.
+    pub doubt: Option<i64>,
+    /// Latest moment of any line, seconds since 1970 UTC.
+    pub utc: Option<i64>,
+}
+
 /// Resolves the stamps of one source, in the order of its lines.
 #[derive(Debug, Clone)]
 pub struct Clock {
     anchor: Anchor,
-    /// Local seconds of the latest yearless line.
-    previous: Option<i64>,
-    latest_utc: Option<i64>,
+    position: Position,
+    /// The next yearless line is the first of another file.
+    border: bool,
     memo: Option<(Zone, i64, i32)>,
 }
 
 const DAY: i64 = 86_400;
+/// Lines so near each other, seconds, are of one clock that goes on.
+const NEAR: i64 = 31 * DAY;
+/// So far, seconds, the first line of a file may lie before the last one of the file before.
+const BACK: i64 = 7 * DAY;
 
 impl Clock {
     /// A clock for a source of which nothing was read yet.
     pub fn new(anchor: Anchor) -> Self {
-        Clock { anchor, previous: None, latest_utc: None, memo: None }
+        Clock::resume(anchor, Position::default())
     }
 
     /// Goes on where an earlier reading of the same source stopped.
-    pub fn resume(anchor: Anchor, previous: Option<i64>) -> Self {
-        Clock { previous, ..Clock::new(anchor) }
+    pub fn resume(anchor: Anchor, position: Position) -> Self {
+        Clock { anchor, position, border: false, memo: None }
+    }
+
+    /// Another bound: for a live source, the time goes on.
+    pub fn set_anchor(&mut self, anchor: Anchor) {
+        self.anchor = anchor;
+    }
+
+    /// The next line is the first of the next file of the series: there may be a gap of months between the two.
+    pub fn next_file(&mut self) {
+        self.border = true;
     }
 
     /// What [`Clock::resume`] needs.
-    pub fn position(&self) -> Option<i64> {
-        self.previous
+    pub fn position(&self) -> Position {
+        self.position
     }
 
     /// Makes a stamp whole. `None` when there is no such date (29 February of a year that has none).
@@ -134,12 +163,12 @@ impl Clock {
             RawStamp::Local { written, micros, precision } => (written, micros, precision, self.offset(zone, written)),
             RawStamp::Yearless { month, day, second, micros, precision } => {
                 let written = self.with_year(u32::from(month), u32::from(day), second)?;
-                self.previous = Some(written);
+                self.follow(written);
                 (written, micros, precision, self.offset(zone, written))
             }
         };
         let utc = written - i64::from(offset);
-        self.latest_utc = Some(self.latest_utc.map_or(utc, |l| l.max(utc)));
+        self.position.utc = Some(self.position.utc.map_or(utc, |l| l.max(utc)));
         Some(Resolved { time: utc * SECOND + i64::from(micros), written, precision })
     }
 
@@ -168,29 +197,57 @@ impl Clock {
         {
             return o;
         }
-        let offset = zone.offset(local, self.latest_utc);
+        let offset = zone.offset(local, self.position.utc);
         // A repeated hour depends on what came before it: do not remember it.
         let plain = zone.offset(local, None) == zone.offset(local, Some(i64::MAX));
         self.memo = plain.then_some((zone, quarter, offset));
         offset
     }
 
+    /// A line near the one before moves the clock; one far away only if the line before was as far.
+    fn follow(&mut self, written: i64) {
+        if self.border || self.position.year.is_none() {
+            self.position.year = DateTime::from_timestamp(written, 0).map(|t| t.year());
+        }
+        let near = |t: Option<i64>| t.is_some_and(|t| (written - t).abs() <= NEAR);
+        let p = &mut self.position;
+        if p.at.is_none() || near(p.at) || near(p.doubt) {
+            (p.at, p.doubt) = (Some(written), None);
+        } else {
+            p.doubt = Some(written);
+        }
+        self.border = false;
+    }
+
     fn with_year(&self, month: u32, day: u32, second: u32) -> Option<i64> {
         let at = |year: i32| civil_seconds(year, month, day, second);
-        let Some(previous) = self.previous else {
+        let limit = match self.anchor {
+            Anchor::NotAfter(limit) => limit.saturating_add(DAY),
+            Anchor::Year(_) => i64::MAX,
+        };
+        let Some(previous) = self.position.at else {
             return match self.anchor {
                 Anchor::Year(year) => at(year),
-                Anchor::NotAfter(limit) => {
-                    let year = DateTime::from_timestamp(limit + DAY, 0)?.year();
-                    (0..9).filter_map(|back| at(year - back)).find(|t| *t <= limit + DAY)
-                }
+                Anchor::NotAfter(_) => latest_year(limit, at),
             };
         };
         let year = DateTime::from_timestamp(previous, 0)?.year();
-        let back_a_little = at(year - 1).filter(|t| previous - t <= 2 * DAY);
-        let same = at(year).filter(|t| *t >= previous - 7 * DAY);
-        back_a_little.or(same).or_else(|| (1..9).filter_map(|on| at(year + on)).next()).or_else(|| at(year))
+        if let Some(t) = at(year).filter(|t| (t - previous).abs() <= NEAR && *t <= limit) {
+            return Some(t);
+        }
+        // 29 February may be years away.
+        let first = self.position.year.filter(|_| !self.border).and_then(|y| civil_seconds(y, 1, 1, 0)).map_or(i64::MIN, |t| t - NEAR);
+        let possible = || (-8..=8).filter_map(|n| at(year + n)).filter(|t| (first..=limit).contains(t));
+        let as_before = || possible().find(|t| self.position.doubt.is_some_and(|d| (t - d).abs() <= NEAR));
+        let onward = possible().filter(|t| *t >= previous - BACK).min().filter(|_| self.border);
+        onward.or_else(as_before).or_else(|| possible().min_by_key(|t| (t - previous).abs())).or_else(|| latest_year(limit, at))
     }
+}
+
+/// The latest such date up to `limit`, seconds since 1970.
+fn latest_year(limit: i64, at: impl Fn(i32) -> Option<i64>) -> Option<i64> {
+    let year = DateTime::from_timestamp(limit, 0)?.year();
+    (0..9).filter_map(|back| at(year - back)).find(|t| *t <= limit)
 }
 
 #[cfg(test)]
@@ -220,9 +277,55 @@ mod tests {
         // A line that comes late over New Year is of the old year, and the next one of the new year again.
         assert_eq!(year(&mut c, 12, 31), 2025);
         assert_eq!(year(&mut c, 1, 1), 2026);
-        assert_eq!(year(&mut c, 9, 10), 2026);
+        // Nothing is later than the reference.
+        assert_eq!(year(&mut c, 9, 10), 2025);
+        assert_eq!(year(&mut c, 1, 2), 2026);
+        assert_eq!(year(&mut c, 11, 30), 2025);
+        assert_eq!(year(&mut c, 1, 4), 2025);
+    }
+
+    #[test]
+    fn a_line_far_from_the_others_does_not_move_the_clock() {
+        for anchor in [Anchor::Year(2026), Anchor::NotAfter(civil_seconds(2026, 12, 1, 0).unwrap())] {
+            let mut c = Clock::new(anchor);
+            assert_eq!(year(&mut c, 9, 10), 2026);
+            year(&mut c, 3, 3);
+            for _ in 0..3 {
+                assert_eq!(year(&mut c, 9, 10), 2026, "{anchor:?}");
+                assert_eq!(year(&mut c, 8, 1), 2026, "{anchor:?}");
+                year(&mut c, 2, 1);
+            }
+            assert_eq!(year(&mut c, 9, 11), 2026, "{anchor:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_whose_clock_is_wrong_moves_nothing_even_in_bursts() {
+        let mut c = Clock::new(Anchor::Year(2026));
+        for round in 0..40 {
+            for _ in 0..round % 4 {
+                year(&mut c, 1 + (round % 12) as u8, 3);
+            }
+            assert_eq!(year(&mut c, 7, 10), 2026, "round {round}");
+            assert_eq!(year(&mut c, 7, 10), 2026, "round {round}");
+        }
+    }
+
+    #[test]
+    fn a_silence_of_months_is_followed() {
+        let mut c = Clock::new(Anchor::Year(2026));
         assert_eq!(year(&mut c, 9, 8), 2026);
-        assert_eq!(year(&mut c, 2, 1), 2027);
+        let seen: Vec<i32> = [2, 2, 3, 5, 5, 10, 10, 12, 12, 1].map(|month| year(&mut c, month, 20)).into();
+        assert_eq!(seen, [2027, 2027, 2027, 2027, 2027, 2027, 2027, 2027, 2027, 2028]);
+        let mut c = Clock::new(Anchor::NotAfter(civil_seconds(2026, 11, 25, 0).unwrap()));
+        assert_eq!([3, 11, 11, 3, 11].map(|month| year(&mut c, month, 2)), [2026; 5]);
+        // From a file to the next there may be more.
+        let mut c = Clock::new(Anchor::NotAfter(civil_seconds(2026, 3, 1, 0).unwrap()));
+        assert_eq!(year(&mut c, 3, 1), 2026);
+        c.set_anchor(Anchor::NotAfter(civil_seconds(2027, 3, 1, 0).unwrap()));
+        c.next_file();
+        assert_eq!(year(&mut c, 1, 20), 2027);
+        assert_eq!(year(&mut c, 1, 21), 2027);
     }
 
     #[test]

@@ -4,3 +4,19 @@
 pub mod clock;
 pub mod order;
 pub mod sessions;
+
+use serde::{Deserialize, Serialize};
+
+/// All that later lines of one stream (a log and its rotated siblings) need to know of the earlier ones.
+///
+/// It is stored with the stream's position, in the commit that holds the records of the lines before, so that
+/// reading goes on as if it had never stopped. As JSON it has at most about 150 KiB (where many sessions are open), a few hundred bytes for most logs.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct StreamState {
+    /// Where the clock stands.
+    #[serde(default)]
+    pub clock: clock::Position,
+    /// Equal lines, split entries, latest lines.
+    #[serde(default)]
+    pub order: order::Order,
+}

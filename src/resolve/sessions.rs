@@ -17,8 +17,17 @@ pub type Kept = Vec<(Field, Vec<u8>)>;
 /// Holds the latest [`Sessions::KEEP`] to twice as many that were spoken of; older ones are forgotten (R6).
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Sessions {
-    young: FxHashMap<Vec<u8>, Kept>,
-    old: FxHashMap<Vec<u8>, Kept>,
+    young: FxHashMap<Vec<u8>, Open>,
+    old: FxHashMap<Vec<u8>, Open>,
+    /// Lines so far.
+    count: u64,
+}
+
+/// What is known of a session, and the number of the latest line that spoke of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Open {
+    kept: Kept,
+    at: u64,
 }
 
 impl Sessions {
@@ -28,6 +37,8 @@ impl Sessions {
     pub const MAX_VALUE: usize = 1_024;
     /// The longest key, bytes; a session with a longer one is not kept.
     pub const MAX_KEY: usize = 1_024;
+    /// Bytes of keys and values that are stored at most.
+    pub const STORED: usize = 64 * 1024;
 
     /// Begins a session: what was known under its key is forgotten.
     pub fn open(&mut self, key: Vec<u8>, fields: Kept) {
@@ -55,10 +66,13 @@ impl Sessions {
     /// What is known of a session.
     pub fn get(&mut self, key: &[u8]) -> Option<&Kept> {
         if !self.young.contains_key(key) {
-            let kept = self.old.remove(key)?;
+            let kept = self.old.remove(key)?.kept;
             self.put(key.to_vec(), kept);
         }
-        self.young.get(key)
+        self.count += 1;
+        let open = self.young.get_mut(key)?;
+        open.at = self.count;
+        Some(&open.kept)
     }
 
     /// Ends a session; what was known of it.
@@ -68,7 +82,7 @@ impl Sessions {
 
     fn take(&mut self, key: &[u8]) -> Option<Kept> {
         let old = self.old.remove(key);
-        self.young.remove(key).or(old)
+        self.young.remove(key).or(old).map(|o| o.kept)
     }
 
     fn put(&mut self, key: Vec<u8>, mut fields: Kept) {
@@ -79,7 +93,22 @@ impl Sessions {
         if self.young.len() >= Self::KEEP {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(key, fields);
+        self.count += 1;
+        self.young.insert(key, Open { kept: fields, at: self.count });
+    }
+
+    /// A bounded copy, to be stored: those that were spoken of last.
+    pub fn recent(&self) -> Sessions {
+        let mut all: Vec<(&Vec<u8>, &Open)> = self.old.iter().chain(&self.young).collect();
+        all.sort_unstable_by_key(|(_, o)| std::cmp::Reverse(o.at));
+        let mut left = Self::STORED;
+        let fits = |(key, open): &(&Vec<u8>, &Open)| {
+            let bytes = key.len() + open.kept.iter().map(|(_, v)| v.len() + 16).sum::<usize>() + 8;
+            left = left.saturating_sub(bytes);
+            left > 0
+        };
+        let young = all.into_iter().take_while(fits).map(|(k, o)| (k.clone(), o.clone())).collect();
+        Sessions { young, old: FxHashMap::default(), count: self.count }
     }
 
     /// How many are open.
@@ -102,18 +131,18 @@ fn bytes(text: &str) -> Vec<u8> {
     text.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect()
 }
 
-/// As stored: key, and field names with their values. Sorted, so that equal states are equal bytes.
+/// As stored: key, and field names with their values, oldest first.
 type Stored = Vec<(String, Vec<(String, String)>)>;
 
 impl Serialize for Sessions {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let one = |(key, kept): (&Vec<u8>, &Kept)| {
-            let fields = kept.iter().map(|(f, v)| (f.as_str().to_string(), text(v))).collect::<Vec<_>>();
+        let mut all: Vec<(&Vec<u8>, &Open)> = self.old.iter().chain(&self.young).collect();
+        all.sort_unstable_by_key(|(_, o)| o.at);
+        let one = |(key, open): (&Vec<u8>, &Open)| {
+            let fields = open.kept.iter().map(|(f, v)| (f.as_str().to_string(), text(v))).collect::<Vec<_>>();
             (text(key), fields)
         };
-        let mut stored: Stored = self.old.iter().chain(&self.young).map(one).collect();
-        stored.sort();
-        stored.serialize(serializer)
+        all.into_iter().map(one).collect::<Stored>().serialize(serializer)
     }
 }
 
@@ -168,10 +197,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_stored_is_bounded_and_the_latest() {
+        let mut s = Sessions::default();
+        for i in 0..5_000 {
+            s.open(format!("{i}").into_bytes(), kept(&[(Field::FinalRecipient, &"x".repeat(100))]));
+        }
+        assert_eq!(s.get(b"7").map(Vec::len), Some(1));
+        let mut stored: Sessions = serde_json::from_str(&serde_json::to_string(&s.recent()).unwrap()).unwrap();
+        assert!(stored.len() > 400 && stored.len() < 700, "{}", stored.len());
+        assert!(stored.get(b"7").is_some() && stored.get(b"4999").is_some() && stored.get(b"100").is_none());
+        assert!(serde_json::to_string(&s.recent()).unwrap().len() < 2 * Sessions::STORED);
+    }
+
+    #[test]
     fn what_is_open_survives_a_stop_byte_for_byte() {
         let mut s = Sessions::default();
+        s.open(b"older".into(), kept(&[]));
         s.open(b"mx1\0qmail\017".into(), vec![(Field::QueueId, b"1".into()), (Field::FinalRecipient, b"\xff\xc3\xa9@b\"\n".into())]);
-        let json = serde_json::to_string(&s).unwrap();
+        let json = serde_json::to_string(&s.recent()).unwrap();
         assert_eq!(serde_json::from_str::<Sessions>(&json).unwrap(), s);
         assert!(serde_json::from_str::<Sessions>("[[\"k\",[[\"no_such_field\",\"v\"]]]]").unwrap().get(b"k").unwrap().is_empty());
     }

@@ -36,8 +36,6 @@ pub struct Block {
     /// The block is one line without newline that is not counted as consumed: the last line of a
     /// plain file, still being written perhaps, or one that damage cut off. The next run reads it again.
     pub unterminated: bool,
-    /// Lines that an earlier run consumed, once more for context: make nothing new of them.
-    pub warm: bool,
 }
 
 /// Reads one file, from its start, from where a recall found it known, or from an offset.
@@ -62,7 +60,6 @@ pub struct Blocks {
     complete: bool,
     failed: bool,
     pending: Option<SourceError>,
-    warm: Option<Block>,
     spare: Vec<Vec<u8>>,
 }
 
@@ -94,7 +91,6 @@ impl Blocks {
             complete: false,
             failed: false,
             pending: None,
-            warm: None,
             spare: Vec::new(),
             opened,
             bytes,
@@ -104,9 +100,6 @@ impl Blocks {
             blocks.consumed = resume.offset;
             blocks.hasher = Some(resume.hasher);
             blocks.lines = resume.lines;
-            let offset = resume.offset - resume.warm.len() as u64;
-            let warm = Block { bytes: resume.warm, offset, unterminated: false, warm: true };
-            blocks.warm = Some(warm).filter(|w| !w.bytes.is_empty());
         }
         Ok(blocks)
     }
@@ -119,7 +112,6 @@ impl Blocks {
     /// [`SourceError::Shrunk`] if the file ends before, and all of [`Blocks::next`].
     pub fn start_at(&mut self, offset: u64) -> Result<(), SourceError> {
         let path = self.opened.file.path.clone();
-        self.warm = None;
         if offset == self.consumed {
             return Ok(());
         }
@@ -162,9 +154,6 @@ impl Blocks {
     /// [`SourceError::Damaged`], [`SourceError::TooLarge`], [`SourceError::Io`].
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<Block>, SourceError> {
-        if let Some(warm) = self.warm.take() {
-            return Ok(Some(warm));
-        }
         self.fill(self.options.block_size);
         loop {
             let data = self.work.get(self.at..self.filled).unwrap_or_default();
@@ -288,7 +277,7 @@ impl Blocks {
         };
         let offset = self.consumed;
         self.count(&bytes);
-        Block { bytes, offset, unterminated: false, warm: false }
+        Block { bytes, offset, unterminated: false }
     }
 
     /// Yields the first `max_line` bytes of the line at hand; drops the rest up to its newline.
@@ -310,7 +299,7 @@ impl Blocks {
             if newline.is_some() {
                 self.lines += 1;
                 line.push(b'\n');
-                return Ok(Block { bytes: line, offset: before.1, unterminated: false, warm: false });
+                return Ok(Block { bytes: line, offset: before.1, unterminated: false });
             }
             if self.eof {
                 let offset = before.1;
@@ -320,7 +309,7 @@ impl Blocks {
                 } else {
                     self.lines += 1;
                 }
-                return Ok(Block { bytes: line, offset, unterminated, warm: false });
+                return Ok(Block { bytes: line, offset, unterminated });
             }
             self.fill(self.options.block_size);
         }
@@ -334,7 +323,7 @@ impl Blocks {
             self.count(&bytes);
             self.lines += 1;
         }
-        Block { bytes, offset, unterminated, warm: false }
+        Block { bytes, offset, unterminated }
     }
 
     fn end(&mut self) -> Result<Option<Block>, SourceError> {

@@ -11,7 +11,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::open::Compression;
-use super::{Opened, SourceError, WARM_LEN};
+use super::{Opened, SourceError};
+
+/// Bytes kept while reading along, to find where an unfinished last line begins.
+const TAIL_LEN: usize = 64 * 1024;
 
 /// A 128-bit xxh3 hash; 32 hexadecimal digits in JSON. Finds files again; it is no protection
 /// against somebody who makes files collide.
@@ -110,8 +113,8 @@ pub enum Recall<'a> {
     /// It is the very file that was read to its end, and was not touched since: skip it. Found
     /// without reading it.
     Unchanged(&'a FileState),
-    /// It begins with all bytes of this state (verified). [`super::Blocks`] goes on behind them,
-    /// after a warm block; if nothing new follows, it ends at once.
+    /// It begins with all bytes of this state (verified). [`super::Blocks`] goes on behind them;
+    /// if nothing new follows, it ends at once.
     Prefix(&'a FileState),
 }
 
@@ -120,8 +123,6 @@ pub(super) struct Resume {
     pub offset: u64,
     pub lines: u64,
     pub hasher: Box<Xxh3>,
-    /// Whole lines just before `offset`.
-    pub warm: Vec<u8>,
 }
 
 /// The states of earlier runs (and of files already read in this one), ready to be looked up.
@@ -160,8 +161,7 @@ impl Known {
     }
 
     /// Looks a file up. Reads nothing if it is unchanged, its head if no known file begins like it,
-    /// and else as far as the longest candidate goes; never buffers more than [`WARM_LEN`] of it
-    /// per candidate. Streams are always new.
+    /// and else as far as the longest candidate goes; never buffers more than 64 KiB of it. Streams are always new.
     ///
     /// # Errors
     /// As [`Opened::head`].
@@ -200,7 +200,7 @@ impl Known {
     }
 }
 
-/// Reads along, hashing, and keeps the last [`WARM_LEN`] bytes.
+/// Reads along, hashing, and keeps the last [`TAIL_LEN`] bytes.
 struct Along {
     hasher: Box<Xxh3>,
     at: u64,
@@ -215,7 +215,7 @@ impl Along {
 
     /// Goes to an offset; `false` if the file ends, or is damaged, before it.
     fn go_to(&mut self, opened: &mut Opened, offset: u64) -> bool {
-        self.buf.resize(4 * WARM_LEN, 0);
+        self.buf.resize(4 * TAIL_LEN, 0);
         while self.at < offset {
             let want = usize::try_from(offset - self.at).unwrap_or(usize::MAX).min(self.buf.len());
             let Some((bytes, buf)) = opened.bytes.as_mut().zip(self.buf.get_mut(..want)) else {
@@ -226,7 +226,7 @@ impl Along {
             self.hasher.update(got);
             self.at += got.len() as u64;
             self.tail.extend_from_slice(got);
-            self.tail.drain(..self.tail.len().saturating_sub(WARM_LEN));
+            self.tail.drain(..self.tail.len().saturating_sub(TAIL_LEN));
             if got.len() < want {
                 return false;
             }
@@ -235,16 +235,7 @@ impl Along {
     }
 
     fn resume(&self, lines: u64) -> Resume {
-        Resume { offset: self.at, lines, hasher: self.hasher.clone(), warm: self.warm().to_vec() }
-    }
-
-    /// The tail without the line of which it has only the end.
-    fn warm(&self) -> &[u8] {
-        if self.tail.len() as u64 == self.at {
-            return &self.tail;
-        }
-        let start = memchr::memchr(b'\n', &self.tail).map_or(self.tail.len(), |n| n + 1);
-        self.tail.get(start..).unwrap_or_default()
+        Resume { offset: self.at, lines, hasher: self.hasher.clone() }
     }
 }
 

@@ -31,8 +31,6 @@ pub use open::{Compression, Meta, Opened, open};
 
 /// Bytes at the start of a file (decompressed) whose hash finds the candidates for a recall.
 pub const HEAD_LEN: usize = 64 * 1024;
-/// Most bytes before a resumed offset that are yielded again as a warm block.
-pub const WARM_LEN: usize = 64 * 1024;
 /// Bytes at the start of a file (decompressed) in which a NUL byte makes it binary.
 pub const BINARY_PROBE: usize = 8 * 1024;
 

@@ -42,18 +42,10 @@ impl Index {
 
     pub fn fill_with(&self, paths: &[PathBuf], host: &str, budget: usize) -> Summary {
         let stop = AtomicBool::new(false);
-        let site = Site::default();
+        let site = std::sync::Arc::new(Site::default());
         let parsers = Parsers::load(None).unwrap();
-        let options = Options {
-            paths: paths.to_vec(),
-            host: host.into(),
-            year: Some(2026),
-            site: &site,
-            parsers,
-            budget,
-            now: 1_800_000_000,
-            stop: &stop,
-        };
+        let options =
+            Options { paths: paths.to_vec(), host: host.into(), year: Some(2026), site, parsers, budget, now: 1_800_000_000, stop: &stop };
         backfill(&self.store(), &options, &Silent).unwrap()
     }
 

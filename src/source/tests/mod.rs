@@ -87,9 +87,8 @@ pub(super) fn small(block_size: usize, max_line: usize) -> BlockOptions {
 /// What reading a file to its end gives.
 #[derive(Debug, Default)]
 pub(super) struct All {
-    /// Without warm and unterminated blocks.
+    /// Without unterminated blocks.
     pub bytes: Vec<u8>,
-    pub warm: Vec<u8>,
     pub unterminated: Vec<u8>,
     pub error: Option<SourceError>,
     pub states: Vec<FileState>,
@@ -109,9 +108,7 @@ pub(super) fn drain(mut blocks: Blocks) -> All {
         match blocks.next() {
             Ok(Some(block)) => {
                 assert!(!block.bytes.is_empty());
-                if block.warm {
-                    all.warm.extend_from_slice(&block.bytes);
-                } else if block.unterminated {
+                if block.unterminated {
                     all.unterminated.extend_from_slice(&block.bytes);
                 } else {
                     assert!(at.is_none_or(|a| a == block.offset), "gap");
