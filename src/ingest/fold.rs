@@ -219,7 +219,9 @@ impl Fold {
         let queue_id = match value(Field::QueueId) {
             Some(id) if e.kind != Kind::Reject => id,
             _ => {
-                let whom = value(Field::ClientIp).or_else(|| value(Field::FinalRecipient)).unwrap_or_default();
+                // A witness without an id of its own is told from others by the MTA's id, or by the mail it speaks of.
+                let of = value(Field::OrigQueueId).or_else(|| value(Field::MessageId)).filter(|_| e.kind == Kind::Witness);
+                let whom = of.or_else(|| value(Field::ClientIp)).or_else(|| value(Field::FinalRecipient)).unwrap_or_default();
                 reject_id = [(at.time.div_euclid(SECOND)).to_string().as_bytes(), b"/", whom].concat();
                 &reject_id
             }

@@ -257,6 +257,13 @@ pub fn parse(line: &[u8]) -> Option<Frame<'_>> {
     let own = c.peek().is_ascii_digit() && c.peek_at(10) == b' ';
     let stamp = if c.peek().is_ascii_digit() { iso(&mut c)? } else { yearless(&mut c)? };
     c.eat(b' ')?;
+    if let RawStamp::Yearless { month, day, second, micros, precision } = stamp
+        && let Some((year, pid)) = year_behind(&mut c)
+    {
+        let written = civil_seconds(year as i32, u32::from(month), u32::from(day), second)?;
+        let stamp = RawStamp::Local { written, micros, precision };
+        return Some(Frame { stamp, host: b"", program: b"", pid, message: c.at });
+    }
     let start = c.at;
     let host = c.token();
     if is_no_host(host) || (own && !tag_follows(&c)) {
@@ -265,6 +272,23 @@ pub fn parse(line: &[u8]) -> Option<Frame<'_>> {
     c.spaces();
     let (program, pid) = tag(&mut c);
     Some(Frame { stamp, host, program, pid, message: c.at })
+}
+
+/// `2026 (4711) `: year and process id, as Mailman writes them behind the clock.
+fn year_behind<'a>(c: &mut Cursor<'a>) -> Option<(u32, &'a [u8])> {
+    if c.peek_at(4) != b' ' || c.peek_at(5) != b'(' {
+        return None;
+    }
+    let mut d = Cursor { line: c.line, at: c.at };
+    let year = d.number(4)?;
+    d.at += 2;
+    let digits = (0..10).take_while(|&i| d.peek_at(i).is_ascii_digit()).count();
+    let pid = d.line.get(d.at..d.at + digits)?;
+    d.at += digits;
+    d.eat(b')')?;
+    d.eat(b' ')?;
+    c.at = d.at;
+    Some((year, pid))
 }
 
 /// Whether ` name[123]:` is next.

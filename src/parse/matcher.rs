@@ -11,15 +11,31 @@ use rustc_hash::FxHashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-const BUILT_IN: &[(&str, &str)] = &[
-    ("parsers/amavis.toml", include_str!("../../parsers/amavis.toml")),
-    ("parsers/courier.toml", include_str!("../../parsers/courier.toml")),
-    ("parsers/dovecot.toml", include_str!("../../parsers/dovecot.toml")),
-    ("parsers/exim.toml", include_str!("../../parsers/exim.toml")),
-    ("parsers/opensmtpd.toml", include_str!("../../parsers/opensmtpd.toml")),
-    ("parsers/postfix.toml", include_str!("../../parsers/postfix.toml")),
-    ("parsers/sendmail.toml", include_str!("../../parsers/sendmail.toml")),
-];
+macro_rules! built_in {
+    ($($name:literal)*) => {
+        &[$((concat!("parsers/", $name, ".toml"), include_str!(concat!("../../parsers/", $name, ".toml")))),*]
+    };
+}
+
+const BUILT_IN: &[(&str, &str)] = built_in! {
+    "amavis"
+    "courier"
+    "cyrus"
+    "dovecot"
+    "exim"
+    "mailman"
+    "mailscanner"
+    "opendkim"
+    "opendmarc"
+    "opensmtpd"
+    "postfix"
+    "postgrey"
+    "qmail"
+    "rspamd"
+    "sendmail"
+    "spamassassin"
+    "sympa"
+};
 const REPLIES: &str = include_str!("../../parsers/replies.toml");
 
 /// All parser files in use, and the table of reply forms.
@@ -216,24 +232,20 @@ impl Matcher {
     fn find_dispatch(&self, tag: &[u8]) -> Option<Dispatch> {
         let tag_text = std::str::from_utf8(tag).ok()?;
         let daemon = tag_text.rsplit('/').next().unwrap_or_default();
-        // Later files (a site's own) come first.
-        for (i, file) in self.parsers.files.iter().enumerate().rev() {
-            let named = file.programs.iter().any(|p| p == tag_text);
-            let slashed = file.instances && tag_text.contains('/');
-            let word = if slashed { daemon } else { tag_text };
-            let names = |p: &Pattern| p.programs.iter().any(|d| d == word);
-            let ours = named || (slashed && file.patterns.iter().any(names));
-            if !ours {
-                continue;
-            }
-            // RFC 5424 from rsyslog loses the daemon (APP-NAME is just `postfix`): all patterns are tried then.
-            let all = file.instances && !slashed;
-            let ours = |p: &Pattern| all || p.programs.is_empty() || names(p);
-            let patterns = file.patterns.iter().enumerate().filter(|(_, p)| ours(p)).map(|(n, _)| n as u16).collect();
-            let instance = if file.instances { tag.iter().position(|&b| b == b'/').unwrap_or(tag.len()) } else { 0 };
-            return Some(Dispatch { file: i as u16, instance: instance as u16, patterns });
-        }
-        None
+        let named = |f: &ParserFile| f.programs.iter().any(|p| p == tag_text);
+        let slashed = |f: &ParserFile| f.instances && tag_text.contains('/');
+        let names = |p: &Pattern, word: &str| p.programs.iter().any(|d| d == word);
+        // Later files (a site's own) come first; a whole tag counts more than a daemon behind some instance's name.
+        let files = || self.parsers.files.iter().enumerate().rev();
+        let whole = files().find(|(_, f)| named(f));
+        let (i, file) = whole.or_else(|| files().find(|(_, f)| slashed(f) && f.patterns.iter().any(|p| names(p, daemon))))?;
+        let word = if slashed(file) { daemon } else { tag_text };
+        // RFC 5424 from rsyslog loses the daemon (APP-NAME is just `postfix`): all patterns are tried then.
+        let all = file.instances && !slashed(file);
+        let ours = |p: &Pattern| all || p.programs.is_empty() || names(p, word);
+        let patterns = file.patterns.iter().enumerate().filter(|(_, p)| ours(p)).map(|(n, _)| n as u16).collect();
+        let instance = if file.instances { tag.iter().position(|&b| b == b'/').unwrap_or(tag.len()) } else { 0 };
+        Some(Dispatch { file: i as u16, instance: instance as u16, patterns })
     }
 
     fn patterns<'a>(

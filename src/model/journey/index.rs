@@ -143,8 +143,12 @@ impl Witnesses {
         let session = get(&self.session, &p.remote_queue_id);
         let filter = get(&self.filter, &r.queue_id);
         let behind_pipe = p.remote_queue_id.is_none() && p.action == Action::Delivered;
-        let mail = if behind_pipe { get(&self.mail, &r.message_id) } else { vec![] };
-        let mut out: Vec<usize> = filter.into_iter().filter(|i| self.near(*i, r, p)).collect();
+        let of_mail = get(&self.mail, &r.message_id);
+        // A filter that logs neither a queue id nor recipients (spamd) speaks of the mail as a whole.
+        let whole = |i: &usize| self.list.get(*i).is_some_and(|w| w.recipients.is_empty() && w.orig_queue_id.is_none());
+        let whole = of_mail.iter().copied().filter(whole).filter(|i| self.near(*i, r, p));
+        let mut out: Vec<usize> = filter.into_iter().filter(|i| self.near(*i, r, p)).chain(whole).collect();
+        let mail = if behind_pipe { of_mail.clone() } else { vec![] };
         for (by_session, i) in session.into_iter().map(|i| (true, i)).chain(mail.into_iter().map(|i| (false, i))) {
             let Some(w) = self.list.get(i) else { continue };
             // A session's id is its recipient's own; the mailbox behind an address may have another name (sub-addressing).
@@ -167,9 +171,11 @@ impl Witnesses {
 
 fn said_by_name<'a>(w: &'a Record, p: &Recipient) -> Option<&'a Recipient> {
     let (last, original) = (folded(&p.final_recipient), folded(&p.original_recipient));
+    // A mailbox may be called without its domain (Cyrus).
+    let mailbox = |name: &str, of: &str| !name.contains('@') && of.rsplit_once('@').is_some_and(|(local, _)| local == name);
     w.recipients.iter().find(|x| {
         let name = folded(&x.final_recipient);
-        name == last || name == original
+        name == last || name == original || mailbox(&name, &last) || mailbox(&name, &original)
     })
 }
 

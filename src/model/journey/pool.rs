@@ -22,6 +22,8 @@ pub(super) struct Pool {
     pub(super) edges: FxHashSet<HandOver>,
     /// Child of (record, recipient), where the hand-over names one.
     pub(super) next: FxHashMap<(usize, usize), usize>,
+    /// Hops whose mail went on, with all its recipients, under another id of the same host.
+    requeued: FxHashMap<usize, usize>,
     truncated: bool,
 }
 
@@ -46,6 +48,7 @@ impl Pool {
                 break;
             }
             let mut ids: Vec<String> = record.recipients.iter().filter_map(|p| p.remote_queue_id.clone()).collect();
+            ids.extend(witnesses.iter().filter(|w: &&Record| w.orig_queue_id == record.queue_id).flat_map(requeued_as));
             ids.extend([&record.queue_id, &record.reply_id, &record.orig_queue_id, &record.message_id].into_iter().flatten().cloned());
             self.ids.add(self.hops.len(), &record);
             self.hops.push(record);
@@ -92,6 +95,7 @@ impl Pool {
     pub(super) fn join(&mut self) {
         self.join_by_queue_id();
         self.join_by_earlier_id();
+        self.join_by_requeue();
         self.join_by_message_id();
     }
 
@@ -121,6 +125,26 @@ impl Pool {
             if let Some(from) = self.ids.own(orig).iter().copied().filter(gave).min_by_key(|from| apart(*from)) {
                 self.edges.insert((from, to, By::QueueId));
                 self.fill_next(from, to);
+            }
+        }
+    }
+
+    /// A filter took the mail out of the queue and put it back under another id (MailScanner), whoever its recipients are.
+    fn join_by_requeue(&mut self) {
+        for w in self.witnesses.list() {
+            let Some(orig) = &w.orig_queue_id else { continue };
+            let near = |i: &usize| {
+                let apart = |r: &Record| (r.arrival_date.micros - w.arrival_date.micros).abs() <= LIKENESS_WINDOW;
+                self.hops.get(*i).is_some_and(|r| same_host(&r.reporting_mta, &w.reporting_mta) && apart(r))
+            };
+            let at = |id: &str| self.ids.own(id).iter().copied().find(|i| near(i));
+            for (_, to) in w.notices.iter().filter(|(kind, _)| kind == "requeued") {
+                if let (Some(from), Some(to)) = (at(orig), at(to))
+                    && from != to
+                {
+                    self.edges.insert((from, to, By::QueueId));
+                    self.requeued.insert(from, to);
+                }
             }
         }
     }
@@ -208,7 +232,11 @@ impl Pool {
         let key = |i: usize| self.hops.get(i).map(|r| r.key.clone()).unwrap_or_default();
         let mut endings = Vec::new();
         for &root in order.iter().filter(|i| !edges.iter().any(|e| e.1 == **i)) {
-            self.endings(root, &mut endings);
+            let mut at = root;
+            for _ in 0..self.requeued.len() {
+                at = self.requeued.get(&at).copied().unwrap_or(at);
+            }
+            self.endings(at, &mut endings);
         }
         let mut witnesses: Vec<usize> = self.joined_witnesses(order.iter().filter_map(|&i| self.hops.get(i))).into_iter().collect();
         witnesses.sort_unstable();
@@ -220,6 +248,11 @@ impl Pool {
             truncated: self.truncated,
         }
     }
+}
+
+/// Ids under which a filter put a mail back.
+fn requeued_as(w: &Record) -> impl Iterator<Item = String> + '_ {
+    w.notices.iter().filter(|(kind, _)| kind == "requeued").map(|(_, id)| id.clone())
 }
 
 /// Which hops hang together: for each its group, named by its first member.
