@@ -4,6 +4,7 @@
 mod fold;
 mod hostile;
 mod inputs;
+mod mtas;
 mod structure;
 mod support;
 mod truth;

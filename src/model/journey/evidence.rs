@@ -39,11 +39,14 @@ pub(super) fn hands_over(r: &Record, p: &Recipient, c: &Record) -> bool {
         || p.remote_mta.as_deref().is_some_and(|n| n.contains('.') && n.eq_ignore_ascii_case(&c.reporting_mta));
     let client = client_is(c, &r.reporting_mta);
     let same_mail = r.message_id.is_some() && r.message_id == c.message_id;
-    // Some MTAs (qmail) log neither client nor Message-ID: the same recipient must do, soon after.
-    let silent = c.client.name.is_none() && c.client.ip.is_none() && c.message_id.is_none();
+    // Some MTAs log no Message-ID (Courier, OpenSMTPD, qmail), and qmail no client either: the same recipient must do, soon after.
+    let silent = r.message_id.is_none() || c.message_id.is_none();
     let same_recipient = || silent && soon(p, c) && c.recipients.iter().any(|x| names_recipient(x, p));
+    let no_client = c.client.name.is_none() && c.client.ip.is_none();
     // A short host name fits many a stranger's: then the other end must agree, too. So must a host known under another name.
-    exact || (names_host(p, &c.reporting_mta) && (client || same_mail || same_recipient())) || (client && same_mail)
+    exact
+        || (names_host(p, &c.reporting_mta) && (client || same_mail || (no_client && same_recipient())))
+        || (client && (same_mail || same_recipient()))
 }
 
 fn soon(p: &Recipient, c: &Record) -> bool {

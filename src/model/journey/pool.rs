@@ -39,6 +39,7 @@ impl Pool {
         todo.retain(|r| r.role == Role::Hop);
         let mut seen: FxHashSet<String> = witnesses.iter().map(|w| w.key.clone()).collect();
         let mut asked = FxHashSet::default();
+        let mut more: Vec<String> = witnesses.iter().flat_map(requeued).collect();
         while let Some(record) = todo.pop() {
             if !seen.insert(record.key.clone()) {
                 continue;
@@ -48,23 +49,27 @@ impl Pool {
                 break;
             }
             let mut ids: Vec<String> = record.recipients.iter().filter_map(|p| p.remote_queue_id.clone()).collect();
-            ids.extend(witnesses.iter().filter(|w: &&Record| w.orig_queue_id == record.queue_id).flat_map(requeued_as));
             ids.extend([&record.queue_id, &record.reply_id, &record.orig_queue_id, &record.message_id].into_iter().flatten().cloned());
             self.ids.add(self.hops.len(), &record);
             self.hops.push(record);
-            for id in ids {
+            ids.append(&mut more);
+            while let Some(id) = ids.pop() {
                 if asked.len() >= MAX_LOOKUPS || !asked.insert(id.clone()) {
                     continue;
                 }
                 for r in lookup.by_id(&id)? {
                     match r.role {
                         Role::Hop if !seen.contains(&r.key) => apart.push(r),
-                        Role::Witness if witnesses.len() < MAX_RECORDS && seen.insert(r.key.clone()) => witnesses.push(r),
+                        Role::Witness if witnesses.len() < MAX_RECORDS && seen.insert(r.key.clone()) => {
+                            ids.extend(requeued(&r));
+                            witnesses.push(r);
+                        }
                         _ => {}
                     }
                 }
             }
-            let (tied, rest) = std::mem::take(&mut apart).into_iter().partition(|r| self.ids.concerns(&self.hops, r));
+            let put_back: Vec<&Record> = witnesses.iter().filter(|w| requeued(w).next().is_some()).collect();
+            let (tied, rest) = std::mem::take(&mut apart).into_iter().partition(|r| self.ids.concerns(&self.hops, r) || put_back.iter().any(|w| speaks_of_id(w, r)));
             apart = rest;
             todo.extend::<Vec<Record>>(tied);
         }
@@ -133,11 +138,7 @@ impl Pool {
     fn join_by_requeue(&mut self) {
         for w in self.witnesses.list() {
             let Some(orig) = &w.orig_queue_id else { continue };
-            let near = |i: &usize| {
-                let apart = |r: &Record| (r.arrival_date.micros - w.arrival_date.micros).abs() <= LIKENESS_WINDOW;
-                self.hops.get(*i).is_some_and(|r| same_host(&r.reporting_mta, &w.reporting_mta) && apart(r))
-            };
-            let at = |id: &str| self.ids.own(id).iter().copied().find(|i| near(i));
+            let at = |id: &str| self.ids.own(id).iter().copied().find(|i| self.hops.get(*i).is_some_and(|r| speaks_of_id(w, r)));
             for (_, to) in w.notices.iter().filter(|(kind, _)| kind == "requeued") {
                 if let (Some(from), Some(to)) = (at(orig), at(to))
                     && from != to
@@ -250,9 +251,18 @@ impl Pool {
     }
 }
 
-/// Ids under which a filter put a mail back.
-fn requeued_as(w: &Record) -> impl Iterator<Item = String> + '_ {
-    w.notices.iter().filter(|(kind, _)| kind == "requeued").map(|(_, id)| id.clone())
+/// Both ids of a mail that a filter took out of the queue and put back.
+fn requeued(w: &Record) -> impl Iterator<Item = String> + '_ {
+    let put = w.notices.iter().filter(|(kind, _)| kind == "requeued").map(|(_, id)| id.clone());
+    let taken = w.orig_queue_id.iter().filter(|_| w.notices.iter().any(|(kind, _)| kind == "requeued")).cloned();
+    put.chain(taken)
+}
+
+/// Whether `r` is one of the two messages that such a filter speaks of: that id, on its host, about that time.
+fn speaks_of_id(w: &Record, r: &Record) -> bool {
+    let id = r.queue_id.as_ref().is_some_and(|id| requeued(w).any(|named| named == *id));
+    let near = (r.arrival_date.micros - w.arrival_date.micros).abs() <= LIKENESS_WINDOW;
+    id && near && same_host(&r.reporting_mta, &w.reporting_mta)
 }
 
 /// Which hops hang together: for each its group, named by its first member.
