@@ -6,6 +6,7 @@ mod json;
 mod parsers;
 mod progress;
 mod search;
+mod skeleton;
 mod stats;
 mod stuck;
 pub mod text;
