@@ -42,16 +42,17 @@ pub struct Joined {
 }
 
 impl Joined {
-    /// Does with the sessions what the pattern says, and joins what is known.
+    /// Does with the sessions what the pattern says, and joins what is known: first it gets, then it tells.
     pub fn of(&mut self, (file, pattern): (&ParserFile, &Pattern), sessions: &mut Sessions, host: &[u8], text: Text) {
         self.spans.extend_from_slice(text.spans);
         self.extra.extend_from_slice(text.extra);
         for (does, number) in &pattern.sessions {
             let Some(kind) = file.sessions.get(usize::from(*number)) else { continue };
-            let Some(key) = key(file, kind, host, &text) else { continue };
+            let now = Text { spans: &self.spans, line: text.line, extra: &self.extra };
+            let Some(key) = key(file, kind, host, &now) else { continue };
             match does {
-                Does::Opens => sessions.open(key, kept(kind, &text)),
-                Does::Adds => sessions.add(key, kept(kind, &text)),
+                Does::Opens => sessions.open(key, kept(kind, &now)),
+                Does::Adds => sessions.add(key, kept(kind, &now)),
                 Does::Uses => sessions.get(&key).into_iter().flatten().for_each(|(f, v)| self.put(*f, v, text.line.len())),
                 Does::Closes => sessions.close(&key).into_iter().flatten().for_each(|(f, v)| self.put(f, &v, text.line.len())),
             }

@@ -206,7 +206,7 @@ pub struct Pattern {
     pub set: Vec<(Field, Vec<u8>)>,
     /// How the action is found.
     pub action: ActionRule,
-    /// What its lines do with which of the file's sessions.
+    /// What its lines do with which of the file's sessions: first what they get, then what they tell.
     pub sessions: Vec<(Does, u16)>,
     /// Its lines only tell of a session; they are no event.
     pub session_only: bool,
@@ -294,7 +294,7 @@ fn fields_named(names: &[String]) -> Result<Vec<Field>, String> {
 
 /// What a pattern does with which session.
 fn joins(raw: &RawPattern, known: &[SessionKind]) -> Result<Vec<(Does, u16)>, String> {
-    let named = [(Does::Opens, &raw.opens), (Does::Adds, &raw.adds), (Does::Uses, &raw.uses), (Does::Closes, &raw.closes)];
+    let named = [(Does::Uses, &raw.uses), (Does::Closes, &raw.closes), (Does::Opens, &raw.opens), (Does::Adds, &raw.adds)];
     let mut out = Vec::new();
     for (does, name) in named {
         let Some(name) = name else { continue };

@@ -266,3 +266,51 @@ fn mailman_writes_the_year_behind_the_clock() {
     let first = records.iter().flat_map(|r| r.events().map(|e| e.head.time)).min().unwrap();
     assert_eq!(first, 1_709_366_400_000_000);
 }
+
+/// The worked example of parsers/README.md holds, and reads what it says it reads.
+#[test]
+fn the_worked_example_of_the_description() {
+    let text = std::fs::read_to_string("parsers/README.md").unwrap();
+    let (_, example) = text.split_once("## A home-made MTA").unwrap();
+    let blocks: Vec<&str> = example.split("```").collect();
+    let lines = blocks[1].trim_start();
+    let toml: String = blocks.iter().filter_map(|b| b.strip_prefix("toml\n")).collect();
+    let logs = Logs::new();
+    let folder = logs.path("my");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("shopmail.toml"), toml).unwrap();
+    let parsers = msgtrk::parse::Parsers::load(Some(&folder)).unwrap();
+    let wrong = msgtrk::parse::Matcher::new(parsers).check_samples();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    logs.append("mail.log", lines);
+    let index = logs.index.dir.path().join("index");
+    let ran = |args: &[&str]| {
+        let out = crate::support::msgtrk(&index, &[&["--parsers", folder.to_str().unwrap()], args].concat());
+        (out.status.code(), String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr))
+    };
+    let (code, said) = ran(&["backfill", "--year", "2026", logs.path("mail.log").to_str().unwrap()]);
+    // The fourth line's connection was never opened.
+    assert!(code == Some(0) && said.contains("1 lines that name only a delivery or session"), "{said}");
+    let (code, said) = ran(&["trace", "x@b.example"]);
+    assert!(code == Some(0) && said.contains("c@d.example  relayed") && said.contains("mx.d.example"), "{said}");
+}
+
+/// Every sentence of a stranger in the skeleton's samples stays a sample: the file it makes passes the check.
+#[test]
+fn a_skeleton_from_the_program() {
+    use std::process::{Command, Stdio};
+    let dir = tempfile::tempdir().unwrap();
+    let log = std::fs::read_to_string("sample-logs/opensmtpd/mail.log").unwrap();
+    let mine: String = log.lines().filter(|l| l.contains(" smtpd[")).map(|l| l.replacen(" smtpd[", " mymta[", 1) + "\n").collect();
+    std::fs::write(dir.path().join("lines.log"), mine).unwrap();
+    let input = std::fs::File::open(dir.path().join("lines.log")).unwrap();
+    let out = Command::new(env!("CARGO_BIN_EXE_msgtrk")).args(["parsers", "new", "mine"]).stdin(Stdio::from(input)).output().unwrap();
+    assert!(out.status.success());
+    let text = String::from_utf8(out.stdout).unwrap();
+    assert!(text.contains("programs    = [") && text.contains("'mymta'") && text.matches("[[pattern]]").count() > 20);
+    std::fs::write(dir.path().join("mine.toml"), text).unwrap();
+    let check = Command::new(env!("CARGO_BIN_EXE_msgtrk")).args(["parsers", "check"]).arg(dir.path()).output().unwrap();
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
+    let bad = Command::new(env!("CARGO_BIN_EXE_msgtrk")).args(["parsers", "new", "../x"]).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(bad.status.code(), Some(2));
+}
