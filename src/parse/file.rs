@@ -390,7 +390,11 @@ impl ParserFile {
         let mut sessions = Vec::new();
         for (name, s) in &raw.session {
             let bad = |message| toml(format!("[session.{name}]: {message}"));
-            sessions.push(SessionKind { name: name.clone(), key: fields_named(&s.key).map_err(bad)?, keep: fields_named(&s.keep).map_err(bad)? });
+            sessions.push(SessionKind {
+                name: name.clone(),
+                key: fields_named(&s.key).map_err(bad)?,
+                keep: fields_named(&s.keep).map_err(bad)?,
+            });
         }
         let mut patterns: Vec<Pattern> = Vec::new();
         for p in std::mem::take(&mut raw.pattern) {

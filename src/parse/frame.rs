@@ -189,7 +189,8 @@ fn iso(c: &mut Cursor) -> Option<RawStamp> {
 /// Who writes these counts no leap seconds beyond those 10, nor do we.
 fn tai64n(c: &mut Cursor) -> Option<RawStamp> {
     c.eat(b'@')?;
-    let hex = |text: &[u8]| u64::from_str_radix(std::str::from_utf8(text).ok().filter(|t| t.bytes().all(|b| b.is_ascii_hexdigit()))?, 16).ok();
+    let hex =
+        |text: &[u8]| u64::from_str_radix(std::str::from_utf8(text).ok().filter(|t| t.bytes().all(|b| b.is_ascii_hexdigit()))?, 16).ok();
     let seconds = hex(c.line.get(c.at..c.at + 16)?)?;
     let nanos = hex(c.line.get(c.at + 16..c.at + 24)?)?;
     c.at += 24;

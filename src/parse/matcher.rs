@@ -288,7 +288,18 @@ impl Matcher {
             let instance = if file.instances { frame.program.get(..dispatch.instance as usize)? } else { b"" };
             let (joins, session_only) = (!pattern.sessions.is_empty(), pattern.session_only);
             let file = dispatch.file;
-            return Some(Outcome::Event(Parsed { frame, inner, file, pattern: number, instance, kind, action, times: 1, joins, session_only }));
+            return Some(Outcome::Event(Parsed {
+                frame,
+                inner,
+                file,
+                pattern: number,
+                instance,
+                kind,
+                action,
+                times: 1,
+                joins,
+                session_only,
+            }));
         }
         None
     }

@@ -29,7 +29,12 @@ pub struct Order {
 impl Order {
     /// A bounded copy, to be stored.
     pub fn recent(&self) -> Order {
-        Order { ordinals: self.ordinals.recent(), fragments: self.fragments.recent(), latest: self.latest.recent(), sessions: self.sessions.recent() }
+        Order {
+            ordinals: self.ordinals.recent(),
+            fragments: self.fragments.recent(),
+            latest: self.latest.recent(),
+            sessions: self.sessions.recent(),
+        }
     }
 }
 

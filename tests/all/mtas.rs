@@ -87,7 +87,13 @@ fn qmail_in_the_middle_of_a_way_and_inodes_that_return() {
     let records: Vec<_> = logs.index.records().iter().map(msgtrk::model::derive::derive).collect();
     let said: Vec<_> = records
         .iter()
-        .map(|r| (r.envelope_from.as_deref().unwrap_or(""), r.closed, r.recipients.iter().map(|p| (p.final_recipient.as_str(), p.action)).collect::<Vec<_>>()))
+        .map(|r| {
+            (
+                r.envelope_from.as_deref().unwrap_or(""),
+                r.closed,
+                r.recipients.iter().map(|p| (p.final_recipient.as_str(), p.action)).collect::<Vec<_>>(),
+            )
+        })
         .collect();
     assert_eq!(
         said,
@@ -137,7 +143,13 @@ fn qmail_by_two_ways_is_one_record_each() {
     let by_syslog = |(n, line): (usize, &String)| {
         let second = u64::from_str_radix(&line[1..17], 16).unwrap() - (1 << 62) - 10;
         let zone_ahead = second - 1_772_438_400 + 3600;
-        format!("Mar  2 09:{:02}:{:02} mx2.example qmail: {second}.{:06} {}", zone_ahead % 3600 / 60, zone_ahead % 60, 500_000 + n, &line[26..])
+        format!(
+            "Mar  2 09:{:02}:{:02} mx2.example qmail: {second}.{:06} {}",
+            zone_ahead % 3600 / 60,
+            zone_ahead % 60,
+            500_000 + n,
+            &line[26..]
+        )
     };
     logs.append("mail.log", &qmail_send().iter().enumerate().map(by_syslog).collect::<String>());
     logs.fill("current", "mx2.example");
@@ -163,7 +175,8 @@ fn sessions_of_two_hosts_are_kept_apart() {
     logs.append("mail.log", &line("b", "delivery 17: deferral: busy_(#4.3.0)/"));
     logs.fill("mail.log", "h");
     let records: Vec<_> = logs.index.records().iter().map(msgtrk::model::derive::derive).collect();
-    let said: Vec<_> = records.iter().map(|r| (r.reporting_mta.as_str(), r.recipients[0].final_recipient.as_str(), r.recipients[0].action)).collect();
+    let said: Vec<_> =
+        records.iter().map(|r| (r.reporting_mta.as_str(), r.recipients[0].final_recipient.as_str(), r.recipients[0].action)).collect();
     assert_eq!(said, [("a", "x@a.example", Action::Delivered), ("b", "x@b.example", Action::Delayed)]);
 }
 
@@ -247,7 +260,11 @@ Mar  2 08:00:01 store cyrus/lmtpunix[71]: auditlog: discard-reject sessionid=<cy
     );
     logs.fill("mail.log", "h");
     let journeys = logs.index.trace("m@b.example");
-    let said: Vec<_> = journeys.iter().flat_map(|j| &j.endings).map(|e| (e.original_recipient.as_str(), e.last.action, e.last.disposition.as_deref())).collect();
+    let said: Vec<_> = journeys
+        .iter()
+        .flat_map(|j| &j.endings)
+        .map(|e| (e.original_recipient.as_str(), e.last.action, e.last.disposition.as_deref()))
+        .collect();
     assert_eq!(said, [("bob@d.example", Action::Delivered, Some("folder:Junk")), ("eve@d.example", Action::Opaque, Some("discarded"))]);
 }
 

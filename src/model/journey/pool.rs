@@ -69,7 +69,9 @@ impl Pool {
                 }
             }
             let put_back: Vec<&Record> = witnesses.iter().filter(|w| requeued(w).next().is_some()).collect();
-            let (tied, rest) = std::mem::take(&mut apart).into_iter().partition(|r| self.ids.concerns(&self.hops, r) || put_back.iter().any(|w| speaks_of_id(w, r)));
+            let (tied, rest) = std::mem::take(&mut apart)
+                .into_iter()
+                .partition(|r| self.ids.concerns(&self.hops, r) || put_back.iter().any(|w| speaks_of_id(w, r)));
             apart = rest;
             todo.extend::<Vec<Record>>(tied);
         }
