@@ -213,7 +213,7 @@ mod tests {
     fn what_is_open_survives_a_stop_byte_for_byte() {
         let mut s = Sessions::default();
         s.open(b"older".into(), kept(&[]));
-        s.open(b"mx1\0qmail\017".into(), vec![(Field::QueueId, b"1".into()), (Field::FinalRecipient, b"\xff\xc3\xa9@b\"\n".into())]);
+        s.open(b"mx1\x00qmail\x0017".into(), vec![(Field::QueueId, b"1".into()), (Field::FinalRecipient, b"\xff\xc3\xa9@b\"\n".into())]);
         let json = serde_json::to_string(&s.recent()).unwrap();
         assert_eq!(serde_json::from_str::<Sessions>(&json).unwrap(), s);
         assert!(serde_json::from_str::<Sessions>("[[\"k\",[[\"no_such_field\",\"v\"]]]]").unwrap().get(b"k").unwrap().is_empty());
