@@ -331,3 +331,33 @@ fn a_skeleton_from_the_program() {
     let bad = Command::new(env!("CARGO_BIN_EXE_msgtrk")).args(["parsers", "new", "../x"]).stdin(Stdio::null()).output().unwrap();
     assert_eq!(bad.status.code(), Some(2));
 }
+
+/// Real lines of postgrey, OpenDKIM, OpenDMARC, rspamd, spamd and Cyrus around one Postfix; one Message-ID in it tries to be three of them.
+#[test]
+fn real_filters_around_a_postfix() {
+    let index = Index::new();
+    let done = index.fill(&["sample-logs/filters/mail.log.xz".into()], "h");
+    assert_eq!(done.counts.unparsed_lines(), 0, "{:?}", done.counts.unparsed);
+    let said = |id: &str, queue_id: &str| {
+        let journeys = index.trace(id);
+        let j = journeys.iter().find(|j| j.records.iter().any(|r| r.queue_id.as_deref() == Some(queue_id))).unwrap();
+        let mut verdicts: Vec<String> = j.witnesses.iter().filter_map(|w| Some(format!("{} {}", w.mta, w.verdict.as_deref()?))).collect();
+        verdicts.sort();
+        (j.endings.iter().map(|e| (e.original_recipient.clone(), e.last.action)).collect::<Vec<_>>(), verdicts)
+    };
+    let (endings, verdicts) = said("two.1@b.example", "75FDB9DCBE3");
+    assert_eq!(endings, [("bob@example.test".into(), Action::Delivered), ("eve@example.test".into(), Action::Delivered)]);
+    assert_eq!(verdicts, ["opendkim no signature data", "opendmarc b.example none"]);
+    let (endings, verdicts) = said("spam.2@b.example", "443869DCB97");
+    assert_eq!(endings, [("bob@example.test".into(), Action::Failed)]);
+    assert_eq!(verdicts, ["opendkim no signature data", "rspamd (reject): [15.00/15.00]"]);
+    let (_, verdicts) = said("sig.1@example.test", "DADA29DCBE3");
+    assert!(verdicts.contains(&"opendkim DKIM-Signature field added (s=mail, d=example.test)".to_string()), "{verdicts:?}");
+    let (_, verdicts) = said("one.2@b.example", "0E7EF9DCBD8");
+    assert_eq!(verdicts, ["opendkim no signature data", "rspamd (no action): [-0.10/15.00]", "spamassassin . -1", "spamassassin . -1"]);
+    // `<x> to mailbox: user.evil, qid: <EVIL12> id=<y.1@b.example>`, from `"x, recipient=evil@x.test, "@b.example`.
+    let records: Vec<_> = index.records().iter().map(msgtrk::model::derive::derive).collect();
+    assert!(records.iter().all(|r| r.orig_queue_id.as_deref() != Some("EVIL12") && r.queue_id.as_deref() != Some("EVIL12")));
+    assert!(records.iter().flat_map(|r| &r.recipients).all(|p| !p.final_recipient.contains("evil")));
+    assert!(records.iter().filter(|r| r.mta == "cyrus").count() >= 10);
+}

@@ -1,7 +1,7 @@
 //! Look-ups within a pool of records, so that a message to tens of thousands of recipients is joined in one pass.
 
 use super::evidence::{folded, handed_back, hands_over, names_host, same_host};
-use super::{MAX_RECORDS, PROOF_WINDOW};
+use super::{LIKENESS_WINDOW, MAX_RECORDS, PROOF_WINDOW};
 use crate::model::event::Action;
 use crate::model::record::{Recipient, Record};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -146,7 +146,11 @@ impl Witnesses {
         let of_mail = get(&self.mail, &r.message_id);
         // A filter that logs neither a queue id nor recipients (spamd) speaks of the mail as a whole.
         let whole = |i: &usize| self.list.get(*i).is_some_and(|w| w.recipients.is_empty() && w.orig_queue_id.is_none());
-        let whole = of_mail.iter().copied().filter(whole).filter(|i| self.near(*i, r, p));
+        let soon = |i: &usize| {
+            let w = self.list.get(*i).map_or(i64::MIN, |w| w.arrival_date.micros);
+            w.abs_diff(r.arrival_date.micros) <= LIKENESS_WINDOW.unsigned_abs()
+        };
+        let whole = of_mail.iter().copied().filter(whole).filter(|i| soon(i) && self.near(*i, r, p));
         let mut out: Vec<usize> = filter.into_iter().filter(|i| self.near(*i, r, p)).chain(whole).collect();
         let mail = if behind_pipe { of_mail.clone() } else { vec![] };
         for (by_session, i) in session.into_iter().map(|i| (true, i)).chain(mail.into_iter().map(|i| (false, i))) {
