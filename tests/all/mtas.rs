@@ -180,6 +180,28 @@ fn sessions_of_two_hosts_are_kept_apart() {
     assert_eq!(said, [("a", "x@a.example", Action::Delivered), ("b", "x@b.example", Action::Delayed)]);
 }
 
+/// Until 6.3 OpenSMTPD wrote one line a recipient when it took a message: still one record.
+#[test]
+fn a_message_of_several_recipients_by_an_old_opensmtpd() {
+    let logs = Logs::new();
+    let line = |to: &str| {
+        format!(
+            "Mar  2 08:00:01 mx1 smtpd[71]: 8f4864084ecc48f4 smtp event=message msgid=7077717e from=<a@b.example> to=<{to}> size=605 ndest=1 proto=ESMTP\n"
+        )
+    };
+    let connected = "Mar  2 08:00:00 mx1 smtpd[71]: 8f4864084ecc48f4 smtp event=connected address=192.0.2.7 host=client.example\n";
+    let done = "Mar  2 08:00:02 mx1 smtpd[71]: 8f4864084ecc48f5 mta event=delivery evpid=7077717e797a776e from=<a@b.example> to=<c@d.example> rcpt=<-> source=\"192.0.2.1\" relay=\"192.0.2.9 (mx.d.example)\" delay=1s result=\"Ok\" stat=\"250 ok\"\n";
+    logs.append("mail.log", &[connected, &line("c@d.example"), &line("e@d.example"), done].concat());
+    assert_eq!(logs.fill("mail.log", "h").counts.unparsed_lines(), 0);
+    let records: Vec<_> = logs.index.records().iter().map(msgtrk::model::derive::derive).collect();
+    let [r] = records.as_slice() else { panic!("{} records", records.len()) };
+    assert_eq!(r.client.ip.as_deref(), Some("192.0.2.7"));
+    let mut said: Vec<_> = r.recipients.iter().map(|p| (p.final_recipient.as_str(), p.action)).collect();
+    said.sort();
+    assert_eq!(said, [("c@d.example", Action::Relayed), ("e@d.example", Action::Delayed)]);
+    assert!(!r.closed);
+}
+
 #[test]
 fn mailscanner_puts_a_mail_back_under_another_id() {
     let logs = Logs::new();
