@@ -292,6 +292,14 @@ fn fields_named(names: &[String]) -> Result<Vec<Field>, String> {
     names.iter().map(|n| Field::from_name(n).ok_or_else(|| format!("unknown field `{n}`"))).collect()
 }
 
+/// The field of each capture group.
+fn groups_of(regex: &Regex) -> Result<Vec<Option<Field>>, String> {
+    let names = regex.group_info().pattern_names(regex_automata::PatternID::ZERO);
+    // A field that stands in two places of a pattern is `name` in one and `name_2` in the other.
+    let field = |n: &str| Field::from_name(n.trim_end_matches("_2")).ok_or_else(|| format!("unknown field `{n}`"));
+    names.map(|name| name.map(field).transpose()).collect()
+}
+
 /// What a pattern does with which session.
 fn joins(raw: &RawPattern, known: &[SessionKind]) -> Result<Vec<(Does, u16)>, String> {
     let named = [(Does::Uses, &raw.uses), (Does::Closes, &raw.closes), (Does::Opens, &raw.opens), (Does::Adds, &raw.adds)];
@@ -315,14 +323,7 @@ impl Pattern {
             return Err("`match` must begin with ^ (log text is written by strangers)".into());
         }
         let regex = compile(&expand(&raw.r#match, &file.define, 0)?)?;
-        let mut groups = Vec::new();
-        for name in regex.group_info().pattern_names(regex_automata::PatternID::ZERO) {
-            groups.push(match name {
-                // A field that stands in two places of a pattern is `name` in one and `name_2` in the other.
-                Some(n) => Some(Field::from_name(n.trim_end_matches("_2")).ok_or_else(|| format!("unknown field `{n}`"))?),
-                None => None,
-            });
-        }
+        let groups = groups_of(&regex)?;
         let session_only = raw.event == "session";
         let sessions = joins(&raw, known)?;
         if session_only && sessions.is_empty() {
