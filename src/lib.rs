@@ -12,7 +12,7 @@
 //! * [`source`]: where bytes come from: files plain and compressed, in whole lines, with their identity;
 //!   live: files that are followed, the journal, a syslog listener, standard input, all in one shape.
 //! * [`parse`]: line to event: the frame, then the patterns of `parsers/*.toml`.
-//! * [`resolve`]: what needs the order of one source: year and zone, equal lines, split entries.
+//! * [`resolve`]: what needs the order of one source: year and zone, equal lines, split entries, lines of a session.
 //! * [`ledger`]: folds events into records between two commits.
 //! * [`store`]: keeps records and finds them; the only place that knows the index engine.
 //! * [`ingest`]: wires source to store.

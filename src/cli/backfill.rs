@@ -35,14 +35,15 @@ pub struct Arguments {
 static STOP: AtomicBool = AtomicBool::new(false);
 
 pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
-    let parsers = cx.load_parsers()?;
-    let store = Store::open_or_create(&cx.index)?;
+    // Before the index is opened (and made): who stops it then is heard, too.
     let _ = ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
         eprintln!("\nmsgtrk: committing what was read; once more Ctrl-C gives that up");
     });
+    let parsers = cx.load_parsers()?;
+    let store = Store::open_or_create(&cx.index)?;
     let (mut sink, most) = cx.sink(&store)?;
     // First of all: it may be what makes room.
     let before = sink.upkeep(&cx.retention, cx.now)?;
@@ -104,6 +105,7 @@ fn report(done: &Summary, seconds: f64, assumed_host: Option<&str>) {
     for (n, what) in [
         (done.oversized, "lines too long, cut"),
         (done.undated, "lines whose stamp is no date"),
+        (done.orphans, "lines that name only a delivery or session whose beginning was not read"),
         (done.overfull, "events beyond the bound of one message"),
         (done.too_old, "lines older than what is kept (retention_days)"),
     ] {

@@ -11,6 +11,7 @@ mod progress;
 mod search;
 mod serve;
 mod shell;
+mod skeleton;
 mod stats;
 mod status;
 mod stuck;

@@ -1,4 +1,4 @@
-//! `msgtrk parsers check|list|test`
+//! `msgtrk parsers check|list|test|new`
 
 use super::Context;
 use super::text::{Table, clean, columns, dim};
@@ -6,7 +6,7 @@ use crate::model::event::Field;
 use crate::parse::{Matcher, Outcome, Parsers};
 use anstyle::Style;
 use anyhow::Context as _;
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -22,6 +22,11 @@ pub enum Arguments {
         /// List the names of fields instead
         #[arg(long)]
         fields: bool,
+    },
+    /// Write a parser file to begin with to standard output, made from log lines on standard input
+    New {
+        /// Name of the mail system, as `mta` of its records
+        name: String,
     },
     /// Show what is read from each line of a log file
     Test {
@@ -41,10 +46,24 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
             ExitCode::SUCCESS
         }
         Arguments::List { .. } => list(&mut out, cx.load_parsers()?.as_ref())?,
+        Arguments::New { name } => new(&mut out, name)?,
         Arguments::Test { file } => test(cx, &mut out, file)?,
     };
     out.flush()?;
     Ok(code)
+}
+
+/// Bytes of lines that are read for a skeleton.
+const MAX_INPUT: u64 = 8 * 1024 * 1024;
+
+fn new(out: &mut impl Write, name: &str) -> anyhow::Result<ExitCode> {
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+        anyhow::bail!("`{}` is no name for a parser file: letters, digits, - and _", clean(name));
+    }
+    let mut text = Vec::new();
+    std::io::stdin().lock().take(MAX_INPUT).read_to_end(&mut text)?;
+    out.write_all(super::skeleton::skeleton(name, &text).as_bytes())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn check(out: &mut impl Write, dir: Option<&PathBuf>) -> anyhow::Result<ExitCode> {

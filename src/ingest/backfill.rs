@@ -76,6 +76,8 @@ pub struct Summary {
     pub undated: u64,
     /// Events left out because they are older than what is kept.
     pub too_old: u64,
+    /// Lines of a session or delivery whose beginning was not seen, so that no message is known for them.
+    pub orphans: u64,
     /// Events left out because one message had too many.
     pub overfull: u64,
     /// Records written, new or changed.
@@ -307,6 +309,7 @@ impl Run<'_, '_> {
         self.summary.bytes += blocks.consumed() - start;
         self.summary.oversized += blocks.oversized();
         self.summary.undated += fold.undated;
+        self.summary.orphans += fold.orphans;
         self.summary.too_old += fold.too_old;
         let named = self.named(blocks.path());
         let (lines, stampless) = (file.counts.lines, file.counts.no_frame);

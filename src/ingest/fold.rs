@@ -1,6 +1,7 @@
 //! The sequential part of ingest, one stream (a log and its rotated siblings) each: dates events, counts equal ones,
 //! and puts them into the ledger.
 
+use super::join::{Joined, Text};
 use super::parse_block::{Chunk, Counts, EventItem, Item, repeated, take_line, written_second};
 use crate::config::Site;
 use crate::ledger::{Entry, Ledger, Origin};
@@ -68,6 +69,8 @@ pub struct Fold {
     pub not_before: i64,
     /// Events that were left out as too old.
     pub too_old: u64,
+    /// Lines of a session or delivery whose beginning was not seen, so that no message is known for them.
+    pub orphans: u64,
     /// First and last moment of the events folded, microseconds.
     pub span: Option<(i64, i64)>,
     /// Counts of entries that were joined from parts.
@@ -92,6 +95,7 @@ impl Fold {
             undated: 0,
             not_before: i64::MIN,
             too_old: 0,
+            orphans: 0,
             span: None,
             counts: Counts::default(),
         }
@@ -209,15 +213,34 @@ impl Fold {
         let line = bytes(&e.line);
         let spans = chunk.spans.get(e.spans.start as usize..e.spans.end as usize).unwrap_or_default();
         let extra = chunk.extra.get(e.extra.start as usize..e.extra.end as usize).unwrap_or_default();
-        let value = |field| value_of(spans, line, extra, field);
+        let (mut joined, mut identity) = (Joined::default(), e.identity);
+        let (spans, extra) = if e.joins {
+            if !self.join(e, bytes(&e.host), Text { spans, line, extra }, &mut joined) {
+                return;
+            }
+            identity = joined.identity(e, line);
+            (joined.spans.as_slice(), joined.extra.as_slice())
+        } else {
+            (spans, extra)
+        };
+        let value = |field| Text { spans, line, extra }.value(field);
         let reject_id;
         let queue_id = match value(Field::QueueId) {
             Some(id) if e.kind != Kind::Reject => id,
             _ => {
-                let whom = value(Field::ClientIp).or_else(|| value(Field::FinalRecipient)).unwrap_or_default();
-                let client = String::from_utf8_lossy(whom);
-                // What was refused is told apart by what the line says; equal lines of one second are one record's events.
-                reject_id = format!("{}/{client}/{:012x}", at.written, e.identity >> 16);
+                let value_or = |fields: &[Field]| fields.iter().find_map(|f| value(*f)).unwrap_or_default();
+                reject_id = match e.kind {
+                    // A witness without an id of its own is told from others by the MTA's id, or by the mail it speaks of.
+                    Kind::Witness => {
+                        let of = value_or(&[Field::OrigQueueId, Field::MessageId, Field::ClientIp, Field::FinalRecipient]);
+                        format!("{}/{}", at.written, String::from_utf8_lossy(of))
+                    }
+                    // What was refused is told apart by what the line says; equal lines of one second are one record's events.
+                    _ => {
+                        let client = String::from_utf8_lossy(value_or(&[Field::ClientIp, Field::FinalRecipient]));
+                        format!("{}/{client}/{:012x}", at.written, e.identity >> 16)
+                    }
+                };
                 reject_id.as_bytes()
             }
         };
@@ -232,7 +255,7 @@ impl Fold {
         };
         let slot = xxhash_rust::xxh3::xxh3_64_with_seed(queue_id, origin.hash);
         for _ in 0..e.times.min(MAX_TIMES) {
-            let ordinal = self.order.ordinals.next(e.identity ^ slot, at.written);
+            let ordinal = self.order.ordinals.next(identity ^ slot, at.written);
             let head = Head { kind: e.kind, action: e.action, time: at.time, precision: at.precision, written: at.written, ordinal };
             let entry = Entry { origin: origin.number, role, queue_id, head, spans, line, extra };
             ledger.add(&entry, || role == Role::Hop && reused.is_some_and(|r| r.is_match(queue_id)));
@@ -240,6 +263,20 @@ impl Fold {
         let (first, last) = self.span.unwrap_or((at.time, at.time));
         self.span = Some((first.min(at.time), last.max(at.time)));
         self.hostless += u64::from(e.host.is_empty());
+    }
+
+    /// Puts a line together with what is known of its session. `false` where that makes no event: the line only tells of
+    /// a session, or no message is known for it.
+    fn join(&mut self, e: &EventItem, host: &[u8], text: Text, joined: &mut Joined) -> bool {
+        let Some(file) = self.parsers.files.get(e.file as usize) else { return false };
+        let Some(pattern) = file.patterns.get(e.pattern as usize) else { return false };
+        joined.of((file, pattern), &mut self.order.sessions, host, text);
+        if pattern.session_only {
+            return false;
+        }
+        let named = joined.spans.iter().any(|s| s.field == Field::QueueId) || matches!(e.kind, Kind::Reject | Kind::Witness);
+        self.orphans += u64::from(!named);
+        named
     }
 
     /// Whose event it is.
@@ -281,15 +318,6 @@ impl Fold {
         }
         self.hosts.insert(raw.into(), found.clone());
         found
-    }
-}
-
-fn value_of<'b>(spans: &[Span], line: &'b [u8], extra: &'b [u8], field: Field) -> Option<&'b [u8]> {
-    let s = spans.iter().find(|s| s.field == field)?;
-    let (start, len) = (s.start as usize, s.len as usize);
-    match start.checked_sub(line.len()) {
-        Some(behind) => extra.get(behind..behind + len),
-        None => line.get(start..start + len),
     }
 }
 

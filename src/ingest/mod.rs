@@ -3,6 +3,7 @@
 pub mod backfill;
 pub mod commit;
 pub mod fold;
+mod join;
 pub mod live;
 pub mod open;
 pub mod parse_block;

@@ -61,6 +61,10 @@ pub struct EventItem {
     pub inner: Option<RawStamp>,
     /// Parser file.
     pub file: u16,
+    /// Pattern in it.
+    pub pattern: u16,
+    /// Whether the pattern has to do with a session.
+    pub joins: bool,
     /// Kind of fact.
     pub kind: Kind,
     /// Outcome.
@@ -214,7 +218,10 @@ pub fn take_line<'a>(
     let whole = base..base + line.len() as u32;
     match matcher.line(line) {
         Outcome::Event(parsed) => {
-            chunk.counts.events += 1;
+            match parsed.session_only {
+                true => chunk.counts.ignored += 1,
+                false => chunk.counts.events += 1,
+            }
             let item = event(matcher, chunk, scratch, line, base, &parsed, None);
             chunk.items.push(Item::Event(item));
         }
@@ -320,6 +327,8 @@ fn event(
         stamp,
         inner,
         file: parsed.file,
+        pattern: parsed.pattern,
+        joins: parsed.joins,
         kind: parsed.kind,
         action: parsed.action,
         times: parsed.times,

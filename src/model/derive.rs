@@ -28,6 +28,7 @@ pub fn derive(stored: &StoredRecord) -> Record {
         auth_user: None,
         subject: None,
         orig_queue_id: None,
+        reply_id: None,
         notice_of: None,
         notices: Vec::new(),
         verdict: None,
@@ -66,7 +67,15 @@ pub fn derive(stored: &StoredRecord) -> Record {
     }
     people.settle(&mut r);
     r.recipients = people.list;
+    r.closed |= all_ended(&r);
     r
+}
+
+/// Some MTAs (OpenSMTPD, Courier, Sendmail below LogLevel 10) never say that a message left the queue: it did when nobody is left to try.
+fn all_ended(r: &Record) -> bool {
+    let count = r.recipient_count.unwrap_or(0);
+    let ended = r.recipients.iter().filter(|p| p.action != Action::Delayed).count();
+    ended > 0 && ended == r.recipients.len() && ended as u64 >= count
 }
 
 const EPOCH: Stamp = Stamp { micros: 0, precision: super::time::Precision::Second };
@@ -95,6 +104,7 @@ fn take_scalars(r: &mut Record, e: &Event) {
             Field::AuthUser => set(&mut r.auth_user),
             Field::Subject => set(&mut r.subject),
             Field::OrigQueueId => set(&mut r.orig_queue_id),
+            Field::ReplyId => set(&mut r.reply_id),
             Field::NoticeOf => set(&mut r.notice_of),
             Field::Verdict => set(&mut r.verdict),
             _ => {}

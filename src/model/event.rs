@@ -200,6 +200,10 @@ named_enum! {
         Confidence = 48, "confidence";
         /// Host that handed us the notification.
         ReportedBy = 49, "reported_by";
+        /// Number or name of a session or delivery, by which later lines go on (`[session]` in a parser file).
+        Session = 60, "session";
+        /// Id under which this host told the client that it took the message, where that is not the queue id (qmail's `qp`).
+        ReplyId = 61, "reply_id";
     }
 }
 
@@ -207,7 +211,7 @@ impl Field {
     /// Whether it names a message, at this host or at another.
     pub fn is_id(self) -> bool {
         use Field::*;
-        matches!(self, QueueId | MessageId | EnvelopeId | RemoteQueueId | OrigQueueId | NoticeQueueId | NoticeOf)
+        matches!(self, QueueId | MessageId | EnvelopeId | RemoteQueueId | OrigQueueId | ReplyId | NoticeQueueId | NoticeOf)
     }
 }
 

@@ -215,6 +215,8 @@ pub struct Record {
     pub subject: Option<String>,
     /// Queue id under which the same host had it before.
     pub orig_queue_id: Option<String>,
+    /// Id under which this host told the client that it took it, where that is not the queue id.
+    pub reply_id: Option<String>,
     /// Queue id of the message this one is a notification about.
     pub notice_of: Option<String>,
     /// Notifications made about this message: kind and queue id.

@@ -60,11 +60,27 @@ struct RawFile {
     #[serde(default)]
     reused_ids: Option<String>,
     #[serde(default)]
+    underscores: bool,
+    #[serde(default)]
+    session: BTreeMap<String, RawSession>,
+    #[serde(default)]
     define: BTreeMap<String, String>,
     #[serde(default)]
     pattern: Vec<RawPattern>,
     #[serde(default)]
     sample: Vec<RawSample>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSession {
+    #[serde(default = "session")]
+    key: Vec<String>,
+    keep: Vec<String>,
+}
+
+fn session() -> Vec<String> {
+    vec!["session".into()]
 }
 
 fn mta() -> String {
@@ -87,6 +103,14 @@ struct RawPattern {
     set: BTreeMap<String, String>,
     #[serde(default)]
     action: Option<RawAction>,
+    #[serde(default)]
+    opens: Option<String>,
+    #[serde(default)]
+    adds: Option<String>,
+    #[serde(default)]
+    uses: Option<String>,
+    #[serde(default)]
+    closes: Option<String>,
     #[serde(default)]
     sample: Vec<RawSample>,
 }
@@ -137,6 +161,30 @@ pub enum ActionRule {
     Mapped(usize, Vec<(Vec<u8>, Action)>),
 }
 
+/// A sort of session: lines that go on where an earlier line of the same host and program began.
+#[derive(Debug)]
+pub struct SessionKind {
+    /// Its name within the file.
+    pub name: String,
+    /// Fields that tell one session from another.
+    pub key: Vec<Field>,
+    /// Fields that later lines get from earlier ones.
+    pub keep: Vec<Field>,
+}
+
+/// What a line does with a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Does {
+    /// Begins it; what was known under that key is forgotten.
+    Opens,
+    /// Tells more of it.
+    Adds,
+    /// Gets what is known of it.
+    Uses,
+    /// Gets what is known of it, and ends it.
+    Closes,
+}
+
 /// One compiled pattern.
 #[derive(Debug)]
 pub struct Pattern {
@@ -158,6 +206,12 @@ pub struct Pattern {
     pub set: Vec<(Field, Vec<u8>)>,
     /// How the action is found.
     pub action: ActionRule,
+    /// What its lines do with which of the file's sessions: first what they get, then what they tell.
+    pub sessions: Vec<(Does, u16)>,
+    /// Its lines only tell of a session; they are no event.
+    pub session_only: bool,
+    /// In its fields `_` stands for a space and `/` for a newline, as qmail writes replies.
+    pub underscores: bool,
 }
 
 /// One parser file, compiled.
@@ -185,6 +239,8 @@ pub struct ParserFile {
     pub bare: bool,
     /// Queue ids that return.
     pub reused_ids: Option<Regex>,
+    /// Sessions that lines go on by.
+    pub sessions: Vec<SessionKind>,
     /// Patterns in order.
     pub patterns: Vec<Pattern>,
     /// All samples.
@@ -232,25 +288,51 @@ fn action_named(word: &str) -> Result<Action, String> {
     }
 }
 
+fn fields_named(names: &[String]) -> Result<Vec<Field>, String> {
+    names.iter().map(|n| Field::from_name(n).ok_or_else(|| format!("unknown field `{n}`"))).collect()
+}
+
+/// The field of each capture group.
+fn groups_of(regex: &Regex) -> Result<Vec<Option<Field>>, String> {
+    let names = regex.group_info().pattern_names(regex_automata::PatternID::ZERO);
+    // A field that stands in two places of a pattern is `name` in one and `name_2` in the other.
+    let field = |n: &str| Field::from_name(n.trim_end_matches("_2")).ok_or_else(|| format!("unknown field `{n}`"));
+    names.map(|name| name.map(field).transpose()).collect()
+}
+
+/// What a pattern does with which session.
+fn joins(raw: &RawPattern, known: &[SessionKind]) -> Result<Vec<(Does, u16)>, String> {
+    let named = [(Does::Uses, &raw.uses), (Does::Closes, &raw.closes), (Does::Opens, &raw.opens), (Does::Adds, &raw.adds)];
+    let mut out = Vec::new();
+    for (does, name) in named {
+        let Some(name) = name else { continue };
+        let at = known.iter().position(|s| s.name == *name).ok_or_else(|| format!("no `[session.{name}]` in the file"))?;
+        out.push((does, at as u16));
+    }
+    Ok(out)
+}
+
 impl Pattern {
-    fn new(raw: RawPattern, file: &RawFile) -> Result<(Self, Vec<RawSample>), String> {
+    fn new(raw: RawPattern, file: &RawFile, known: &[SessionKind]) -> Result<(Self, Vec<RawSample>), String> {
         let kind = match raw.event.as_str() {
             "ignore" => None,
+            "session" => Some(Kind::Queued),
             word => Some(Kind::from_name(word).ok_or_else(|| format!("unknown event `{word}`"))?),
         };
         if !raw.r#match.starts_with('^') {
             return Err("`match` must begin with ^ (log text is written by strangers)".into());
         }
         let regex = compile(&expand(&raw.r#match, &file.define, 0)?)?;
-        let mut groups = Vec::new();
-        for name in regex.group_info().pattern_names(regex_automata::PatternID::ZERO) {
-            groups.push(match name {
-                // A field that stands in two places of a pattern is `name` in one and `name_2` in the other.
-                Some(n) => Some(Field::from_name(n.trim_end_matches("_2")).ok_or_else(|| format!("unknown field `{n}`"))?),
-                None => None,
-            });
+        let groups = groups_of(&regex)?;
+        let session_only = raw.event == "session";
+        let sessions = joins(&raw, known)?;
+        if session_only && sessions.is_empty() {
+            return Err("an event `session` needs `opens`, `adds` or `closes`".into());
         }
-        let needs_id = kind.is_some_and(|k| !matches!(k, Kind::Reject | Kind::Witness));
+        let gets = |(does, n): &(Does, u16)| {
+            matches!(does, Does::Uses | Does::Closes) && known.get(usize::from(*n)).is_some_and(|s| s.keep.contains(&Field::QueueId))
+        };
+        let needs_id = kind.is_some_and(|k| !matches!(k, Kind::Reject | Kind::Witness)) && !session_only && !sessions.iter().any(gets);
         if needs_id && !groups.contains(&Some(Field::QueueId)) {
             return Err(format!("an event `{}` needs the field `queue_id`", raw.event));
         }
@@ -280,6 +362,9 @@ impl Pattern {
             groups,
             set: set.collect::<Result<_, String>>()?,
             action,
+            sessions,
+            session_only,
+            underscores: file.underscores,
         };
         Ok((pattern, raw.sample))
     }
@@ -303,6 +388,15 @@ impl ParserFile {
         }
         let sample = |s: RawSample, pattern| Sample { line: s.line, expect: s.expect, pattern };
         let mut samples: Vec<Sample> = std::mem::take(&mut raw.sample).into_iter().map(|s| sample(s, None)).collect();
+        let mut sessions = Vec::new();
+        for (name, s) in &raw.session {
+            let bad = |message| toml(format!("[session.{name}]: {message}"));
+            sessions.push(SessionKind {
+                name: name.clone(),
+                key: fields_named(&s.key).map_err(bad)?,
+                keep: fields_named(&s.keep).map_err(bad)?,
+            });
+        }
         let mut patterns: Vec<Pattern> = Vec::new();
         for p in std::mem::take(&mut raw.pattern) {
             let name = p.name.clone();
@@ -310,7 +404,7 @@ impl ParserFile {
             if patterns.iter().any(|q| q.name == p.name) {
                 return Err(bad("the name is used twice".into()));
             }
-            let (pattern, own) = Pattern::new(p, &raw).map_err(bad)?;
+            let (pattern, own) = Pattern::new(p, &raw, &sessions).map_err(bad)?;
             if own.is_empty() {
                 return Err(bad("has no sample".into()));
             }
@@ -330,6 +424,7 @@ impl ParserFile {
             inner_stamp: raw.inner_stamp,
             bare: raw.bare,
             reused_ids,
+            sessions,
             patterns,
             samples,
             origin: origin.into(),

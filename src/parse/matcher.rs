@@ -11,12 +11,31 @@ use rustc_hash::FxHashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-const BUILT_IN: &[(&str, &str)] = &[
-    ("parsers/amavis.toml", include_str!("../../parsers/amavis.toml")),
-    ("parsers/dovecot.toml", include_str!("../../parsers/dovecot.toml")),
-    ("parsers/exim.toml", include_str!("../../parsers/exim.toml")),
-    ("parsers/postfix.toml", include_str!("../../parsers/postfix.toml")),
-];
+macro_rules! built_in {
+    ($($name:literal)*) => {
+        &[$((concat!("parsers/", $name, ".toml"), include_str!(concat!("../../parsers/", $name, ".toml")))),*]
+    };
+}
+
+const BUILT_IN: &[(&str, &str)] = built_in! {
+    "amavis"
+    "courier"
+    "cyrus"
+    "dovecot"
+    "exim"
+    "mailman"
+    "mailscanner"
+    "opendkim"
+    "opendmarc"
+    "opensmtpd"
+    "postfix"
+    "postgrey"
+    "qmail"
+    "rspamd"
+    "sendmail"
+    "spamassassin"
+    "sympa"
+};
 const REPLIES: &str = include_str!("../../parsers/replies.toml");
 
 /// All parser files in use, and the table of reply forms.
@@ -79,6 +98,10 @@ pub struct Parsed<'a> {
     pub action: Option<Action>,
     /// Times the line stands for (`message repeated N times`).
     pub times: u32,
+    /// Whether the pattern has to do with a session.
+    pub joins: bool,
+    /// Whether the line only tells of a session, and is no event.
+    pub session_only: bool,
 }
 
 /// What a line turned out to be. Fields of an event lie in the [`Matcher`]'s buffers until the next line.
@@ -209,24 +232,20 @@ impl Matcher {
     fn find_dispatch(&self, tag: &[u8]) -> Option<Dispatch> {
         let tag_text = std::str::from_utf8(tag).ok()?;
         let daemon = tag_text.rsplit('/').next().unwrap_or_default();
-        // Later files (a site's own) come first.
-        for (i, file) in self.parsers.files.iter().enumerate().rev() {
-            let named = file.programs.iter().any(|p| p == tag_text);
-            let slashed = file.instances && tag_text.contains('/');
-            let word = if slashed { daemon } else { tag_text };
-            let names = |p: &Pattern| p.programs.iter().any(|d| d == word);
-            let ours = named || (slashed && file.patterns.iter().any(names));
-            if !ours {
-                continue;
-            }
-            // RFC 5424 from rsyslog loses the daemon (APP-NAME is just `postfix`): all patterns are tried then.
-            let all = file.instances && !slashed;
-            let ours = |p: &Pattern| all || p.programs.is_empty() || names(p);
-            let patterns = file.patterns.iter().enumerate().filter(|(_, p)| ours(p)).map(|(n, _)| n as u16).collect();
-            let instance = if file.instances { tag.iter().position(|&b| b == b'/').unwrap_or(tag.len()) } else { 0 };
-            return Some(Dispatch { file: i as u16, instance: instance as u16, patterns });
-        }
-        None
+        let named = |f: &ParserFile| f.programs.iter().any(|p| p == tag_text);
+        let slashed = |f: &ParserFile| f.instances && tag_text.contains('/');
+        let names = |p: &Pattern, word: &str| p.programs.iter().any(|d| d == word);
+        // Later files (a site's own) come first; a whole tag counts more than a daemon behind some instance's name.
+        let files = || self.parsers.files.iter().enumerate().rev();
+        let whole = files().find(|(_, f)| named(f));
+        let (i, file) = whole.or_else(|| files().find(|(_, f)| slashed(f) && f.patterns.iter().any(|p| names(p, daemon))))?;
+        let word = if slashed(file) { daemon } else { tag_text };
+        // RFC 5424 from rsyslog loses the daemon (APP-NAME is just `postfix`): all patterns are tried then.
+        let all = file.instances && !slashed(file);
+        let ours = |p: &Pattern| all || p.programs.is_empty() || names(p, word);
+        let patterns = file.patterns.iter().enumerate().filter(|(_, p)| ours(p)).map(|(n, _)| n as u16).collect();
+        let instance = if file.instances { tag.iter().position(|&b| b == b'/').unwrap_or(tag.len()) } else { 0 };
+        Some(Dispatch { file: i as u16, instance: instance as u16, patterns })
     }
 
     fn patterns<'a>(
@@ -263,11 +282,24 @@ impl Matcher {
                 continue;
             }
             let action = self.take_fields(pattern, message, frame.message, line.len())?;
-            if matches!(action, Some(Action::Relayed | Action::Delivered)) {
-                self.read_reply(line, &parsers.replies);
+            if matches!(action, Some(Action::Relayed | Action::Delivered)) || !pattern.sessions.is_empty() {
+                self.read_reply(line, &parsers.replies, pattern.underscores);
             }
             let instance = if file.instances { frame.program.get(..dispatch.instance as usize)? } else { b"" };
-            return Some(Outcome::Event(Parsed { frame, inner, file: dispatch.file, pattern: number, instance, kind, action, times: 1 }));
+            let (joins, session_only) = (!pattern.sessions.is_empty(), pattern.session_only);
+            let file = dispatch.file;
+            return Some(Outcome::Event(Parsed {
+                frame,
+                inner,
+                file,
+                pattern: number,
+                instance,
+                kind,
+                action,
+                times: 1,
+                joins,
+                session_only,
+            }));
         }
         None
     }
@@ -282,14 +314,16 @@ impl Matcher {
                 continue;
             };
             let (start, end) = (start.get(), end.get());
-            self.spans.push(Span { field: *field, start: (base + start) as u32, len: (end - start) as u32 });
+            match message.get(start..end) {
+                Some(text) if pattern.underscores && *field == Field::RemoteQueueId => self.push_extra(*field, &spaced(text), line_len),
+                _ => self.spans.push(Span { field: *field, start: (base + start) as u32, len: (end - start) as u32 }),
+            }
             if matches!(&pattern.action, ActionRule::Mapped(g, _) if *g == i) {
                 word = message.get(start..end);
             }
         }
         for (field, value) in &pattern.set {
-            self.spans.push(Span { field: *field, start: (line_len + self.extra.len()) as u32, len: value.len() as u32 });
-            self.extra.extend_from_slice(value);
+            self.push_extra(*field, value, line_len);
         }
         match &pattern.action {
             ActionRule::None => Some(None),
@@ -301,8 +335,14 @@ impl Matcher {
         }
     }
 
+    /// A field whose value is not in the line.
+    fn push_extra(&mut self, field: Field, value: &[u8], line_len: usize) {
+        self.spans.push(Span { field, start: (line_len + self.extra.len()) as u32, len: value.len() as u32 });
+        self.extra.extend_from_slice(value);
+    }
+
     /// The id that the next host's reply names, if no pattern found one.
-    fn read_reply(&mut self, line: &[u8], replies: &Replies) {
+    fn read_reply(&mut self, line: &[u8], replies: &Replies, underscores: bool) {
         if self.spans.iter().any(|s| s.field == Field::RemoteQueueId) {
             return;
         }
@@ -313,7 +353,12 @@ impl Matcher {
         }
         let Some(d) = self.spans.iter().find(|s| s.field == Field::Diagnostic).copied() else { return };
         let Some(text) = line.get(d.start as usize..(d.start + d.len) as usize) else { return };
-        if let Some(range) = replies.queue_id(text) {
+        if underscores {
+            let text = spaced(text);
+            if let Some(id) = replies.queue_id(&text).and_then(|range| text.get(range)) {
+                self.push_extra(Field::RemoteQueueId, id, line.len());
+            }
+        } else if let Some(range) = replies.queue_id(text) {
             self.spans.push(Span { field: Field::RemoteQueueId, start: d.start + range.start as u32, len: range.len() as u32 });
         }
     }
@@ -383,6 +428,16 @@ impl Matcher {
     }
 }
 
+/// Spaces and newlines back in a text of qmail's.
+fn spaced(text: &[u8]) -> Vec<u8> {
+    let back = |b: &u8| match b {
+        b'_' => b' ',
+        b'/' => b'\n',
+        b => *b,
+    };
+    text.iter().map(back).collect()
+}
+
 /// `[643] ` before the message, as Exim writes its process id into its own log.
 fn skip_pid(line: &[u8], frame: &mut Frame) {
     let message = line.get(frame.message..).unwrap_or_default();
@@ -435,57 +490,4 @@ fn last_message_repeated(message: &[u8]) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn matcher() -> Matcher {
-        Matcher::new(Parsers::load(None).unwrap())
-    }
-
-    #[test]
-    fn every_sample_of_the_built_in_files_holds() {
-        let wrong = matcher().check_samples();
-        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    }
-
-    fn value(m: &Matcher, line: &str, field: Field) -> String {
-        String::from_utf8_lossy(m.value(line.as_bytes(), field).unwrap_or_default()).into_owned()
-    }
-
-    #[test]
-    fn instances_are_told_from_daemons() {
-        let mut m = matcher();
-        for (tag, instance) in [("postfix/smtp", "postfix"), ("postfix-out/smtp", "postfix-out"), ("postfix/relay/smtp", "postfix")] {
-            let line = format!("Mar  2 08:00:00 mx1 {tag}[1]: 4A: to=<a@b>, relay=none, delay=1, dsn=4.0.0, status=deferred (x)")
-                .replace("4A", "4AAAAA");
-            let Outcome::Event(p) = m.line(line.as_bytes()) else { panic!("{line}") };
-            assert_eq!((p.instance, p.action), (instance.as_bytes(), Some(Action::Delayed)));
-        }
-        assert!(matches!(m.line(b"Mar  2 08:00:00 mx1 other/thing[1]: 4AAAAA: removed"), Outcome::Foreign));
-    }
-
-    #[test]
-    fn the_daemon_lost_by_rfc_5424_is_made_good_by_trying_all() {
-        let mut m = matcher();
-        let line = "<22>1 2026-11-23T12:05:02.982498+00:00 store postfix 226 - -  EFD3BA0A8B1: client=client.example.test[198.51.100.1]";
-        let Outcome::Event(p) = m.line(line.as_bytes()) else { panic!() };
-        assert_eq!((p.kind, value(&m, line, Field::QueueId).as_str()), (Kind::Arrival, "EFD3BA0A8B1"));
-    }
-
-    #[test]
-    fn repeated_messages_are_unpacked() {
-        let mut m = matcher();
-        let line = b"Mar  2 08:00:00 mx1 postfix/smtpd[1]: message repeated 2 times: [ NOQUEUE: reject: RCPT from a[192.0.2.1]: 554 5.7.1 <x@y>: Relay access denied; from=<a@b> to=<x@y> proto=ESMTP helo=<h>]";
-        let Outcome::Event(p) = m.line(line) else { panic!() };
-        assert_eq!((p.kind, p.times), (Kind::Reject, 2));
-    }
-
-    #[test]
-    fn a_fragment_is_told_from_a_pid() {
-        assert_eq!(fragment(b"[1/3] x", 0), Some(Fragment { part: 1, of: 3, continues: true, text: 6 }));
-        assert_eq!(fragment(b"[1\\3] x", 0).map(|f| f.continues), Some(false));
-        for no in ["[12] x", "[4/3] x", "[0/3] x", "[1/3]x", "x", "[1/"] {
-            assert_eq!(fragment(no.as_bytes(), 0), None, "{no}");
-        }
-    }
-}
+mod tests;

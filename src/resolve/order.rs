@@ -4,6 +4,7 @@
 //! Each part can be stored. What is stored is bounded: [`Order::recent`] copies what lines that follow at
 //! once may need, newest first, up to a bound of bytes.
 
+use super::sessions::Sessions;
 use crate::model::line::Fragment;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -19,6 +20,8 @@ pub struct Order {
     pub ordinals: Ordinals,
     /// Entries in the making.
     pub fragments: Fragments,
+    /// Open sessions and deliveries.
+    pub sessions: Sessions,
     /// What `last message repeated` speaks of.
     pub latest: LatestLines,
 }
@@ -26,7 +29,12 @@ pub struct Order {
 impl Order {
     /// A bounded copy, to be stored.
     pub fn recent(&self) -> Order {
-        Order { ordinals: self.ordinals.recent(), fragments: self.fragments.recent(), latest: self.latest.recent() }
+        Order {
+            ordinals: self.ordinals.recent(),
+            fragments: self.fragments.recent(),
+            latest: self.latest.recent(),
+            sessions: self.sessions.recent(),
+        }
     }
 }
 

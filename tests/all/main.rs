@@ -6,6 +6,7 @@ mod fold;
 mod hostile;
 mod inputs;
 mod keep;
+mod mtas;
 mod open;
 mod pieces;
 mod readers;

@@ -1,6 +1,6 @@
 //! What speaks for two records being of one message, and for two names being one.
 
-use super::PROOF_WINDOW;
+use super::{LIKENESS_WINDOW, PROOF_WINDOW};
 use crate::model::event::Action;
 use crate::model::record::{Recipient, Record};
 
@@ -42,7 +42,8 @@ pub(super) fn apart_from(r: &Record, at: i64) -> i64 {
 /// Whether `p` of `r` was handed to `c`: the id is `c`'s and the host spoken to is `c`'s host.
 pub(super) fn hands_over(r: &Record, p: &Recipient, c: &Record) -> bool {
     let id = p.remote_queue_id.as_deref();
-    if id.is_none() || id != c.queue_id.as_deref() || matches!(p.action, Action::Failed | Action::Delayed) {
+    let taken = id.is_some() && (id == c.queue_id.as_deref() || id == c.reply_id.as_deref());
+    if !taken || matches!(p.action, Action::Failed | Action::Delayed) {
         return false;
     }
     if is_local_hop(p) {
@@ -52,8 +53,22 @@ pub(super) fn hands_over(r: &Record, p: &Recipient, c: &Record) -> bool {
         || p.remote_mta.as_deref().is_some_and(|n| n.contains('.') && n.eq_ignore_ascii_case(&c.reporting_mta));
     let client = client_is(c, &r.reporting_mta);
     let same_mail = r.message_id.is_some() && r.message_id == c.message_id;
+    // Some MTAs log no Message-ID (Courier, OpenSMTPD, qmail), and qmail no client either: the same recipient must do, soon after.
+    let silent = r.message_id.is_none() || c.message_id.is_none();
+    let same_recipient = || silent && soon(p, c) && c.recipients.iter().any(|x| names_recipient(x, p));
+    let no_client = c.client.name.is_none() && c.client.ip.is_none();
     // A short host name fits many a stranger's: then the other end must agree, too. So must a host known under another name.
-    exact || (names_host(p, &c.reporting_mta) && (client || same_mail)) || (client && same_mail)
+    exact
+        || (names_host(p, &c.reporting_mta) && (client || same_mail || (no_client && same_recipient())))
+        || (client && (same_mail || same_recipient()))
+}
+
+fn soon(p: &Recipient, c: &Record) -> bool {
+    p.last_attempt_date.is_some_and(|t| (t.micros - c.arrival_date.micros).abs() <= LIKENESS_WINDOW)
+}
+
+fn names_recipient(x: &Recipient, p: &Recipient) -> bool {
+    same_address(&x.original_recipient, &p.final_recipient) || same_address(&x.final_recipient, &p.final_recipient)
 }
 
 /// A forward within the MTA, or a hand-over to something on the same host.

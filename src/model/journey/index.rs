@@ -26,7 +26,7 @@ impl Ids {
 
     /// Adds the hop that stands at `i`.
     pub(super) fn add(&mut self, i: usize, r: &Record) {
-        if let Some(id) = &r.queue_id {
+        for id in [&r.queue_id, &r.reply_id].into_iter().flatten() {
             self.own.entry(id.clone()).or_default().push(i);
         }
         for (n, p) in r.recipients.iter().enumerate() {
@@ -50,7 +50,7 @@ impl Ids {
         let hop = |i: &usize| hops.get(*i);
         let same_mail = r.message_id.as_ref().is_some_and(|m| self.mails.contains(m));
         let taken = || {
-            let from = r.queue_id.as_ref().and_then(|q| self.remote.get(q)).into_iter().flatten();
+            let from = [&r.queue_id, &r.reply_id].into_iter().flatten().filter_map(|q| self.remote.get(q)).flatten();
             from.filter_map(|(i, n)| Some((hop(i)?, hop(i)?.recipients.get(*n)?))).any(|(h, p)| hands_over(h, p, r))
         };
         let given = || {
@@ -115,6 +115,8 @@ pub(super) struct Witnesses {
     filter: FxHashMap<String, Vec<usize>>,
     /// By Message-ID and address.
     mail: FxHashMap<(String, String), Vec<usize>>,
+    /// By Message-ID: those that speak of the mail as a whole, naming neither a queue id nor recipients (spamd).
+    whole: FxHashMap<String, Vec<usize>>,
 }
 
 impl Witnesses {
@@ -129,6 +131,9 @@ impl Witnesses {
             }
             if let Some(id) = &w.orig_queue_id {
                 all.filter.entry(id.clone()).or_default().push(i);
+            }
+            if let Some(id) = w.message_id.as_ref().filter(|_| w.recipients.is_empty() && w.orig_queue_id.is_none()) {
+                all.whole.entry(id.clone()).or_default().push(i);
             }
             for (id, p) in w.message_id.iter().flat_map(|id| w.recipients.iter().map(move |p| (id, p))) {
                 let places = all.mail.entry((id.clone(), folded(&p.final_recipient))).or_default();
@@ -155,6 +160,11 @@ impl Witnesses {
         // A session's id is its recipient's own; the mailbox behind an address may have another name (sub-addressing).
         let named = |i: &usize| self.list.get(*i).is_some_and(|w| said_of(w, p).is_some());
         out.extend(get(&self.session, &p.remote_queue_id).into_iter().filter(named));
+        let soon = |i: &usize| {
+            let w = self.list.get(*i).map_or(i64::MIN, |w| w.arrival_date.micros);
+            w.abs_diff(r.arrival_date.micros) <= LIKENESS_WINDOW.unsigned_abs()
+        };
+        out.extend(get(&self.whole, &r.message_id).into_iter().filter(soon));
         let behind_pipe = p.remote_queue_id.is_none() && p.action == Action::Delivered;
         if let Some(id) = r.message_id.as_ref().filter(|_| behind_pipe) {
             out.extend(self.nearest_by_mail(id, r, p));
@@ -169,7 +179,12 @@ impl Witnesses {
     /// attempt in time, and what was said within a second of them.
     fn nearest_by_mail<'a>(&'a self, id: &str, r: &'a Record, p: &'a Recipient) -> impl Iterator<Item = usize> + 'a {
         let when = p.last_attempt_date.unwrap_or(r.last_event_date).micros;
-        let names = [folded(&p.final_recipient), folded(&p.original_recipient)];
+        let mut names = vec![folded(&p.final_recipient), folded(&p.original_recipient)];
+        // A mailbox may be called without its domain (Cyrus).
+        let local: Vec<String> = names.iter().filter_map(|n| Some(n.rsplit_once('@')?.0.to_string())).collect();
+        names.extend(local);
+        names.sort_unstable();
+        names.dedup();
         let all: Vec<usize> = names.into_iter().filter_map(|name| self.mail.get(&(id.to_string(), name))).flatten().copied().collect();
         let apart = move |i: &usize| self.list.get(*i).map_or(i64::MAX, |w| (w.arrival_date.micros - when).abs());
         let nearest = all.iter().copied().filter(|i| self.near(*i, r, p)).map(|i| apart(&i)).min().unwrap_or(0);
@@ -209,9 +224,11 @@ impl Witnesses {
 
 fn said_by_name<'a>(w: &'a Record, p: &Recipient) -> Option<&'a Recipient> {
     let (last, original) = (folded(&p.final_recipient), folded(&p.original_recipient));
+    // A mailbox may be called without its domain (Cyrus).
+    let mailbox = |name: &str, of: &str| !name.contains('@') && of.rsplit_once('@').is_some_and(|(local, _)| local == name);
     w.recipients.iter().find(|x| {
         let name = folded(&x.final_recipient);
-        name == last || name == original
+        name == last || name == original || mailbox(&name, &last) || mailbox(&name, &original)
     })
 }
 

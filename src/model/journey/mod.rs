@@ -109,7 +109,7 @@ pub fn bare_id(id: &str) -> &str {
 /// All journeys that an id (Message-ID, queue id, ENVID, with or without `<>`) names, oldest first.
 pub fn trace<L: Lookup>(lookup: &mut L, id: &str) -> Result<Vec<Journey>, L::Error> {
     let id = bare_id(id);
-    let names = |r: &Record| [&r.queue_id, &r.message_id, &r.envelope_id].into_iter().any(|own| own.as_deref() == Some(id));
+    let names = |r: &Record| [&r.queue_id, &r.reply_id, &r.message_id, &r.envelope_id].into_iter().any(|own| own.as_deref() == Some(id));
     let (mut named, mut others): (Vec<Record>, Vec<Record>) = lookup.by_id(id)?.into_iter().partition(names);
     if named.is_empty() {
         // Only the host before knows the id.

@@ -1,8 +1,8 @@
 //! The records that may belong together, and the edges between them.
 
-use super::evidence::{apart_from, handed_back, hands_over, requeued};
+use super::evidence::{apart_from, handed_back, hands_over, requeued, same_host};
 use super::index::{Ids, Names, Witnesses};
-use super::{By, Edge, Journey, Lookup, MAX_LOOKUPS, MAX_RECORDS, PROOF_WINDOW};
+use super::{By, Edge, Journey, LIKENESS_WINDOW, Lookup, MAX_LOOKUPS, MAX_RECORDS, PROOF_WINDOW};
 use crate::model::event::Action;
 use crate::model::record::{Record, Role};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -22,6 +22,8 @@ pub(super) struct Pool {
     pub(super) edges: FxHashSet<HandOver>,
     /// Child of (record, recipient), where the hand-over names one.
     pub(super) next: FxHashMap<(usize, usize), usize>,
+    /// Hops whose mail went on, with all its recipients, under another id of the same host.
+    requeued: FxHashMap<usize, usize>,
     truncated: bool,
 }
 
@@ -37,6 +39,7 @@ impl Pool {
         todo.retain(|r| r.role == Role::Hop);
         let mut seen: FxHashSet<String> = witnesses.iter().map(|w| w.key.clone()).collect();
         let mut asked = FxHashSet::default();
+        let mut more: Vec<String> = witnesses.iter().flat_map(put_back).collect();
         while let Some(record) = todo.pop() {
             if !seen.insert(record.key.clone()) {
                 continue;
@@ -46,22 +49,29 @@ impl Pool {
                 break;
             }
             let mut ids: Vec<String> = record.recipients.iter().filter_map(|p| p.remote_queue_id.clone()).collect();
-            ids.extend(record.queue_id.clone().into_iter().chain(record.orig_queue_id.clone()).chain(record.message_id.clone()));
+            ids.extend([&record.queue_id, &record.reply_id, &record.orig_queue_id, &record.message_id].into_iter().flatten().cloned());
             self.ids.add(self.hops.len(), &record);
             self.hops.push(record);
-            for id in ids {
+            ids.append(&mut more);
+            while let Some(id) = ids.pop() {
                 if asked.len() >= MAX_LOOKUPS || !asked.insert(id.clone()) {
                     continue;
                 }
                 for r in lookup.by_id(&id)? {
                     match r.role {
                         Role::Hop if !seen.contains(&r.key) => apart.push(r),
-                        Role::Witness if witnesses.len() < MAX_RECORDS && seen.insert(r.key.clone()) => witnesses.push(r),
+                        Role::Witness if witnesses.len() < MAX_RECORDS && seen.insert(r.key.clone()) => {
+                            ids.extend(put_back(&r));
+                            witnesses.push(r);
+                        }
                         _ => {}
                     }
                 }
             }
-            let (tied, rest) = std::mem::take(&mut apart).into_iter().partition(|r| self.ids.concerns(&self.hops, r));
+            let filters: Vec<&Record> = witnesses.iter().filter(|w| put_back(w).next().is_some()).collect();
+            let (tied, rest) = std::mem::take(&mut apart)
+                .into_iter()
+                .partition(|r| self.ids.concerns(&self.hops, r) || filters.iter().any(|w| speaks_of_id(w, r)));
             apart = rest;
             todo.extend::<Vec<Record>>(tied);
         }
@@ -92,6 +102,7 @@ impl Pool {
     pub(super) fn join(&mut self) {
         self.join_by_queue_id();
         self.join_by_earlier_id();
+        self.join_by_requeue();
         self.join_by_message_id();
     }
 
@@ -123,6 +134,22 @@ impl Pool {
             if let Some((from, _)) = nearest {
                 self.edges.insert((from, to, By::QueueId));
                 self.fill_next(from, to);
+            }
+        }
+    }
+
+    /// A filter took the mail out of the queue and put it back under another id (MailScanner), whoever its recipients are.
+    fn join_by_requeue(&mut self) {
+        for w in self.witnesses.list() {
+            let Some(orig) = &w.orig_queue_id else { continue };
+            let at = |id: &str| self.ids.own(id).iter().copied().find(|i| self.hops.get(*i).is_some_and(|r| speaks_of_id(w, r)));
+            for (_, to) in w.notices.iter().filter(|(kind, _)| kind == "requeued") {
+                if let (Some(from), Some(to)) = (at(orig), at(to))
+                    && from != to
+                {
+                    self.edges.insert((from, to, By::QueueId));
+                    self.requeued.insert(from, to);
+                }
             }
         }
     }
@@ -161,7 +188,11 @@ impl Pool {
         let key = |i: usize| self.hops.get(i).map(|r| r.key.clone()).unwrap_or_default();
         let mut endings = Vec::new();
         for &root in order.iter().filter(|i| !edges.iter().any(|e| e.1 == **i)) {
-            self.endings(root, &mut endings);
+            let mut at = root;
+            for _ in 0..self.requeued.len() {
+                at = self.requeued.get(&at).copied().unwrap_or(at);
+            }
+            self.endings(at, &mut endings);
         }
         let mut witnesses: Vec<usize> = self.joined_witnesses(order.iter().filter_map(|&i| self.hops.get(i))).into_iter().collect();
         witnesses.sort_unstable();
@@ -173,6 +204,20 @@ impl Pool {
             truncated: self.truncated,
         }
     }
+}
+
+/// Both ids of a mail that a filter took out of the queue and put back.
+fn put_back(w: &Record) -> impl Iterator<Item = String> + '_ {
+    let put = w.notices.iter().filter(|(kind, _)| kind == "requeued").map(|(_, id)| id.clone());
+    let taken = w.orig_queue_id.iter().filter(|_| w.notices.iter().any(|(kind, _)| kind == "requeued")).cloned();
+    put.chain(taken)
+}
+
+/// Whether `r` is one of the two messages that such a filter speaks of: that id, on its host, about that time.
+fn speaks_of_id(w: &Record, r: &Record) -> bool {
+    let id = r.queue_id.as_ref().is_some_and(|id| put_back(w).any(|named| named == *id));
+    let near = (r.arrival_date.micros - w.arrival_date.micros).abs() <= LIKENESS_WINDOW;
+    id && near && same_host(&r.reporting_mta, &w.reporting_mta)
 }
 
 /// Which hops hang together: for each its group, named by its first member.
