@@ -3,7 +3,6 @@
 use crate::ledger::{Change, Merged, merge};
 use crate::model::record::StoredRecord;
 use crate::store::{Batch, KeyFilter, Store, StoreError, Writer};
-use rayon::prelude::*;
 
 /// What one commit brings.
 #[derive(Debug, Clone, Default)]
@@ -35,7 +34,7 @@ impl Work {
 }
 
 /// Where finished work goes: the index itself, or the daemon that writes it.
-pub trait Sink {
+pub trait Sink: Send {
     /// Stores work in one atomic commit; returns how many records were written.
     ///
     /// # Errors
@@ -88,20 +87,15 @@ impl Sink for Committer<'_> {
             return Ok(0);
         }
         let store = self.store;
-        let known = self.writer.known()?;
-        let merged: Vec<Merged> = work.changes.into_par_iter().map(|c| one(store, known, c)).collect::<Result<_, _>>()?;
         let positions = match work.positions {
             Some(positions) => positions,
             None => store.positions()?.unwrap_or_default(),
         };
-        let (sources, expire_before) = (work.sources, work.expire_before);
-        let mut batch = Batch { put: work.replace, remove: work.remove, sources, positions, expire_before };
-        for m in merged {
-            batch.put.extend(m.put);
-            batch.remove.extend(m.remove);
-        }
-        let records = batch.put.len() as u64;
-        self.writer.commit(batch)?;
+        let batch = Batch { put: work.replace, remove: work.remove, sources: work.sources, positions, expire_before: work.expire_before };
+        let records = self.writer.commit_made(batch, work.changes, |known, change| {
+            let Merged { put, remove } = one(store, known, change)?;
+            Ok((put, remove))
+        })?;
         self.store.reload()?;
         if self.writer.tidy(self.most_merged)?.merges > 0 {
             self.store.reload()?;

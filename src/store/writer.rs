@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tantivy::index::SegmentId;
 use tantivy::indexer::{IndexWriterOptions, NoMergePolicy, UserOperation};
 use tantivy::query::RangeQuery;
-use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, Term};
+use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, TantivyDocument, Term};
 
 /// Name of the lock file; it holds the pid of the writing process.
 pub(super) const LOCK: &str = "msgtrk.lock";
@@ -45,6 +45,23 @@ struct Open {
     writer: IndexWriter,
     index: Index,
     latch: Arc<Latch>,
+}
+
+/// What one piece of work became.
+struct Made {
+    put: Vec<(StoredRecord, TantivyDocument)>,
+    remove: Vec<String>,
+}
+
+impl Made {
+    fn new(fields: &Fields, (put, remove): (Vec<StoredRecord>, Vec<String>)) -> Self {
+        let document = |mut r: StoredRecord| {
+            let d = schema::document(fields, &r);
+            r.events = Vec::new();
+            (r, d)
+        };
+        Made { put: put.into_iter().map(document).collect(), remove }
+    }
 }
 
 fn lock(dir: &Path) -> Result<File> {
@@ -118,6 +135,48 @@ impl Writer {
     /// [`Store::positions`](super::Store::positions) of a freshly opened store says which.
     pub fn commit(&mut self, batch: Batch) -> Result<()> {
         self.guarded(|w, open| w.try_commit(open, batch))
+    }
+
+    /// As [`Writer::commit`], with further records that are made on the way, [`CHUNK`] at a time, so that they never lie in
+    /// memory all at once. `make` is told the keys and slots stored so far, and gives records to put and keys to remove;
+    /// returns how many records were put.
+    ///
+    /// # Errors
+    /// As [`Writer::commit`], and what `make` fails with.
+    pub fn commit_made<T: Send>(
+        &mut self,
+        batch: Batch,
+        from: Vec<T>,
+        make: impl Fn(&KeyFilter, T) -> Result<(Vec<StoredRecord>, Vec<String>)> + Sync,
+    ) -> Result<u64> {
+        self.guarded(|w, open| {
+            let mut put = batch.put.len() as u64;
+            if w.known.is_none() {
+                w.known = Some(read_known(&w.dir, &open.index, &w.fields)?);
+            }
+            let (dir, fields) = (w.dir.clone(), w.fields);
+            let run = |ops| open.writer.run(ops).map(drop).map_err(|e| engine_error(&dir, "index", e));
+            let mut from = from.into_iter();
+            loop {
+                let some: Vec<T> = from.by_ref().take(CHUNK).collect();
+                let (Some(known), false) = (&w.known, some.is_empty()) else { break };
+                let made: Vec<Made> = some.into_par_iter().map(|t| make(known, t).map(|m| Made::new(&fields, m))).collect::<Result<_>>()?;
+                let mut ops = Vec::with_capacity(made.len());
+                for m in made {
+                    ops.extend(m.remove.iter().map(|key| UserOperation::Delete(schema::key_term(&fields, key))));
+                    put += m.put.len() as u64;
+                    for (record, document) in m.put {
+                        if w.note_key(&record) {
+                            ops.push(UserOperation::Delete(schema::key_term(&fields, &record.key)));
+                        }
+                        ops.push(UserOperation::Add(document));
+                    }
+                }
+                run(ops)?;
+            }
+            w.try_commit(open, batch)?;
+            Ok(put)
+        })
     }
 
     /// Merges segments of similar size when there are too many, but none that would make one of more than `most`
