@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Records are made on some threads and freed on others, which the system's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match msgtrk::cli::run() {
         Ok(code) => code,

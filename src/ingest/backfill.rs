@@ -13,12 +13,15 @@ use crate::ledger::{Change, Ledger};
 use crate::parse::Parsers;
 use crate::resolve::StreamState;
 use crate::resolve::clock::Anchor;
-use crate::source::{Block, BlockOptions, Blocks, FileState, Known, Limits, Recall, Series, SourceError, SourceFile, discover, open};
+use crate::source::{
+    Block, BlockOptions, Blocks, Discovered, FileState, Known, Limits, Recall, Series, SourceError, SourceFile, discover, open,
+};
 use crate::store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// What a backfill is told.
 pub struct Options<'a> {
@@ -129,8 +132,9 @@ impl Extra {
 }
 
 struct Run<'a, 'p> {
+    store: &'a Store,
     options: &'a Options<'a>,
-    sink: &'a mut dyn Sink,
+    sink: SyncSender<Work>,
     known: Known,
     ledger: Ledger,
     /// File states that wait for the next commit.
@@ -150,7 +154,28 @@ pub fn backfill(store: &Store, sink: &mut dyn Sink, options: &Options, progress:
     leave_out(&mut found.series, store.dir());
     let all = || found.series.iter().flat_map(|s| &s.files);
     progress.total(all().filter_map(|f| std::fs::metadata(&f.path).ok()).map(|m| m.len()).sum());
+    std::thread::scope(|scope| {
+        // While one portion is stored, the next is read; no third one waits.
+        let (sender, receiver) = sync_channel(0);
+        let thread = scope.spawn(move || store_all(sink, receiver));
+        let read = read_all(store, known, &found, options, progress, sender);
+        let stored = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // Where storing failed, reading only knows that it could not hand in more.
+        let (records, commits) = stored?;
+        Ok(Summary { records, commits, ..read? })
+    })
+}
+
+fn read_all(
+    store: &Store,
+    known: Vec<FileState>,
+    found: &Discovered,
+    options: &Options,
+    progress: &dyn Progress,
+    sink: SyncSender<Work>,
+) -> Result<Summary, StoreError> {
     let mut run = Run {
+        store,
         options,
         sink,
         known: Known::new(known),
@@ -160,8 +185,8 @@ pub fn backfill(store: &Store, sink: &mut dyn Sink, options: &Options, progress:
         progress,
         done: 0,
     };
-    for problem in found.problems {
-        run.problem(&problem, true);
+    for problem in &found.problems {
+        run.problem(problem, true);
     }
     for series in &found.series {
         run.series(series)?;
@@ -174,6 +199,16 @@ pub fn backfill(store: &Store, sink: &mut dyn Sink, options: &Options, progress:
     run.summary.incomplete |= run.summary.interrupted;
     run.summary.overfull = run.ledger.overfull;
     Ok(run.summary)
+}
+
+/// Stores what is handed in until nothing more is; returns records and commits.
+fn store_all(sink: &mut dyn Sink, work: Receiver<Work>) -> Result<(u64, u64), StoreError> {
+    let (mut records, mut commits) = (0, 0);
+    for work in work {
+        commits += u64::from(!work.is_empty());
+        records += sink.commit(work)?;
+    }
+    Ok((records, commits))
 }
 
 /// The index may lie in a folder of logs: its own files are none.
@@ -359,9 +394,7 @@ impl Run<'_, '_> {
 
     fn store(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
         let work = Work { changes, sources: std::mem::take(&mut self.sources), ..Work::default() };
-        self.summary.commits += u64::from(!work.is_empty());
-        self.summary.records += self.sink.commit(work)?;
-        Ok(())
+        self.sink.send(work).map_err(|_| StoreError::Stopped { dir: self.store.dir().into() })
     }
 }
 

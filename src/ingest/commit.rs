@@ -3,10 +3,10 @@
 use super::retention::{Done, free_reserve};
 use crate::config::Retention;
 use crate::ledger::{Change, Merged, merge};
+use crate::model::event::decode_all;
 use crate::model::record::StoredRecord;
 use crate::model::redact::{change_texts, person::Person};
 use crate::store::{Batch, KeyFilter, Store, StoreError, Writer};
-use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
@@ -59,7 +59,7 @@ impl Work {
 }
 
 /// Where finished work goes: the index itself, or the daemon that writes it.
-pub trait Sink {
+pub trait Sink: Send {
     /// Stores work in one atomic commit; returns how many records were written.
     ///
     /// # Errors
@@ -124,8 +124,6 @@ impl Sink for Committer<'_> {
             return Ok(0);
         }
         let store = self.store;
-        let known = self.writer.known()?;
-        let merged: Vec<Merged> = work.changes.into_par_iter().map(|c| one(store, known, c)).collect::<Result<_, _>>()?;
         let positions = match work.positions {
             Some(positions) => positions,
             None => store.positions()?.unwrap_or_default(),
@@ -135,12 +133,11 @@ impl Sink for Committer<'_> {
         if let Some(forget) = &work.forget {
             take_out(store, forget, &mut batch)?;
         }
-        for m in merged {
-            batch.put.extend(m.put);
-            batch.remove.extend(m.remove);
-        }
-        let records = batch.put.len() as u64;
-        self.writer.commit(batch)?;
+        let arrival = |c: &Change| decode_all(&c.events).next().map_or(0, |e| e.head.time);
+        let records = self.writer.commit_made(batch, work.changes, arrival, |known, change| {
+            let Merged { put, remove } = one(store, known, change)?;
+            Ok((put, remove))
+        })?;
         self.store.reload()?;
         let mut merges = self.writer.tidy(self.most_merged)?.merges;
         if work.purge {

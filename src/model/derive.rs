@@ -1,7 +1,7 @@
 //! From the set of events to what is shown: a pure function (R1).
 
 use super::event::{Action, Event, Field, Kind};
-use super::record::{EventLine, Recipient, Record, Role, Stamp, StoredRecord};
+use super::record::{Recipient, Record, Role, Stamp, StoredRecord};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Computes the record of a stored set of events.
@@ -58,12 +58,6 @@ pub fn derive(stored: &StoredRecord) -> Record {
             Kind::Arrival | Kind::Queued => people.addressed(event),
             Kind::Binding | Kind::Report => {}
         }
-        r.events.push(EventLine {
-            time: stamp(event),
-            kind: event.head.kind.as_str(),
-            program: event.text(Field::Program).unwrap_or_default(),
-            line: String::from_utf8_lossy(event.line()).into_owned(),
-        });
     }
     people.settle(&mut r);
     r.recipients = people.list;

@@ -4,7 +4,7 @@
 //! its set of events; [`derive`] computes all that is shown from that set, so that it never matters
 //! in which order, how often or from which copy the lines came (R1).
 
-use super::event::{Action, Event, decode_all};
+use super::event::{Action, Event, Field, decode_all};
 use super::time::Precision;
 use serde::{Deserialize, Serialize};
 
@@ -127,6 +127,13 @@ impl StoredRecord {
 
     /// Computes what is shown from the events.
     pub fn derive(&self) -> Record {
+        let mut record = self.derive_bare();
+        record.events = self.events().map(|e| EventLine::of(&e)).collect();
+        record
+    }
+
+    /// As [`StoredRecord::derive`], without the log lines ([`Record::events`] is empty).
+    pub fn derive_bare(&self) -> Record {
         super::derive::derive(self)
     }
 
@@ -134,20 +141,25 @@ impl StoredRecord {
     /// others. `record` is what [`StoredRecord::derive`] made of it.
     pub fn ids(&self, record: &Record) -> Vec<String> {
         let mut ids: Vec<String> = Vec::with_capacity(8);
+        self.each_id(record, &mut |id| ids.push(id.to_owned()));
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// Calls `each` for every one of [`StoredRecord::ids`]; some come twice.
+    pub fn each_id(&self, record: &Record, each: &mut dyn FnMut(&str)) {
         for event in self.events() {
             for (field, value) in event.fields() {
                 if field.is_id() && !value.is_empty() {
-                    ids.push(String::from_utf8_lossy(value).into_owned());
+                    each(&String::from_utf8_lossy(value));
                 }
             }
         }
         let derived = [&record.queue_id, &record.message_id, &record.envelope_id, &record.orig_queue_id, &record.notice_of];
-        ids.extend(derived.into_iter().flatten().cloned());
-        ids.extend(record.notices.iter().map(|(_, id)| id.clone()));
-        ids.extend(record.recipients.iter().filter_map(|r| r.remote_queue_id.clone()));
-        ids.sort_unstable();
-        ids.dedup();
-        ids
+        derived.into_iter().flatten().for_each(|id| each(id));
+        record.notices.iter().for_each(|(_, id)| each(id));
+        record.recipients.iter().filter_map(|r| r.remote_queue_id.as_ref()).for_each(|id| each(id));
     }
 }
 
@@ -241,6 +253,17 @@ impl Record {
         let attempted = |p: &Recipient| p.action != Action::Failed || p.remote_mta.is_some() || p.relay.is_some();
         let taken = self.size.is_some() || self.recipient_count.is_some() || self.remark.is_some() || !self.notices.is_empty();
         !self.closed && (taken || self.recipients.iter().any(attempted))
+    }
+}
+
+impl EventLine {
+    fn of(event: &Event) -> Self {
+        EventLine {
+            time: Stamp { micros: event.head.time, precision: event.head.precision },
+            kind: event.head.kind.as_str(),
+            program: event.text(Field::Program).unwrap_or_default(),
+            line: String::from_utf8_lossy(event.line()).into_owned(),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::model::event::Action;
 use crate::model::record::{Recipient, Record, Role, Slot, StoredRecord};
+use rustc_hash::FxHashSet;
 use tantivy::schema::{BytesOptions, Field, IndexRecordOption, NumericOptions, STORED, Schema, TextFieldIndexing, TextOptions, Value};
 use tantivy::{TantivyDocument, Term};
 
@@ -127,58 +128,90 @@ pub(super) fn words_of(text: &str) -> impl Iterator<Item = String> + '_ {
     text.split(|c: char| !c.is_alphanumeric()).filter(|w| w.len() > 1).map(str::to_lowercase)
 }
 
-struct Terms(Vec<String>);
+/// A document in the making. Terms of one document may come twice: the engine counts a document once for each term.
+struct Filling<'a> {
+    fields: &'a Fields,
+    doc: TantivyDocument,
+    text: String,
+}
 
-impl Terms {
-    fn add(&mut self, prefix: &str, value: &str) {
-        self.0.push(format!("{prefix}{}", value.to_lowercase()));
+impl Filling<'_> {
+    /// An exact filter's term: a prefix and a value in lower case.
+    fn term(&mut self, prefix: &str, value: &str) {
+        self.text.clear();
+        self.text.push_str(prefix);
+        push_lower(&mut self.text, value);
+        self.doc.add_text(self.fields.terms, &self.text);
     }
 
     fn option(&mut self, prefix: &str, value: &Option<String>) {
         if let Some(v) = value {
-            self.add(prefix, v);
+            self.term(prefix, v);
         }
     }
 
     fn address(&mut self, whole: &str, domain_only: &str, address: &str) {
-        self.add(whole, address);
+        self.term(whole, address);
         if let Some(d) = domain(address) {
-            self.add(domain_only, d);
+            self.term(domain_only, d);
+        }
+    }
+
+    /// Every id that [`StoredRecord::ids`] names, in lower case.
+    fn ids(&mut self, stored: &StoredRecord, r: &Record) {
+        let mut seen: FxHashSet<u64> = FxHashSet::default();
+        stored.each_id(r, &mut |id| {
+            if !seen.insert(xxhash_rust::xxh3::xxh3_64(id.as_bytes())) {
+                return;
+            }
+            self.text.clear();
+            push_lower(&mut self.text, id);
+            self.doc.add_text(self.fields.ids, &self.text);
+        });
+    }
+
+    /// The terms of a record's exact filters.
+    fn terms(&mut self, r: &Record) {
+        use prefix::*;
+        self.doc.add_text(self.fields.terms, role_term(r.role));
+        if r.is_queued() {
+            self.doc.add_text(self.fields.terms, OPEN);
+        }
+        if let Some(from) = &r.envelope_from {
+            self.address(SENDER, SENDER_DOMAIN, from);
+        }
+        self.term(HOST, &r.reporting_mta);
+        self.term(MTA, &r.mta);
+        if r.instance != r.mta {
+            self.term(MTA, &r.instance);
+        }
+        self.option(CLIENT, &r.client.name);
+        self.option(CLIENT, &r.client.ip);
+        self.option(USER, &r.auth_user);
+        for x in &r.recipients {
+            self.address(RECIPIENT, RECIPIENT_DOMAIN, &x.original_recipient);
+            if x.final_recipient != x.original_recipient {
+                self.address(RECIPIENT, RECIPIENT_DOMAIN, &x.final_recipient);
+            }
+            self.term(ACTION, x.action.as_str());
+            self.term(STATUS, &x.status);
+            self.option(RELAY, &x.remote_mta);
+            self.option(RELAY, &x.remote_ip);
+            self.option(RELAY, &x.relay);
         }
     }
 }
 
-/// The terms of a record's exact filters.
-fn terms(r: &Record) -> Vec<String> {
-    use prefix::*;
-    let mut t = Terms(Vec::with_capacity(24));
-    t.0.push(role_term(r.role).into());
-    if r.is_queued() {
-        t.0.push(OPEN.into());
-    }
-    if let Some(from) = &r.envelope_from {
-        t.address(SENDER, SENDER_DOMAIN, from);
-    }
-    t.add(HOST, &r.reporting_mta);
-    t.add(MTA, &r.mta);
-    t.add(MTA, &r.instance);
-    t.option(CLIENT, &r.client.name);
-    t.option(CLIENT, &r.client.ip);
-    t.option(USER, &r.auth_user);
-    for x in &r.recipients {
-        t.address(RECIPIENT, RECIPIENT_DOMAIN, &x.original_recipient);
-        if x.final_recipient != x.original_recipient {
-            t.address(RECIPIENT, RECIPIENT_DOMAIN, &x.final_recipient);
+fn push_lower(out: &mut String, value: &str) {
+    if value.is_ascii() {
+        let from = out.len();
+        out.push_str(value);
+        if let Some(tail) = out.get_mut(from..) {
+            tail.make_ascii_lowercase();
         }
-        t.add(ACTION, x.action.as_str());
-        t.add(STATUS, &x.status);
-        t.option(RELAY, &x.remote_mta);
-        t.option(RELAY, &x.remote_ip);
-        t.option(RELAY, &x.relay);
+    } else {
+        out.push_str(&value.to_lowercase());
     }
-    t.0.sort_unstable();
-    t.0.dedup();
-    t.0
 }
 
 /// The words of a record: diagnostics, remarks, subject. Of what a next host said when it took the mail only words
@@ -220,7 +253,7 @@ pub(super) fn document(fields: &Fields, stored: &StoredRecord, masked: bool) -> 
     if stored.reused {
         doc.add_text(fields.slot, stored.slot.key());
     }
-    let record = stored.derive();
+    let record = stored.derive_bare();
     doc.add_i64(fields.first, record.arrival_date.micros);
     doc.add_i64(fields.last, record.last_event_date.micros);
     doc.add_bytes(fields.record, &encode(stored));
@@ -230,12 +263,11 @@ pub(super) fn document(fields: &Fields, stored: &StoredRecord, masked: bool) -> 
     if is_aborted(stored) {
         return doc;
     }
-    let mut ids: Vec<String> = stored.ids(&record).iter().map(|id| id.to_lowercase()).collect();
-    ids.dedup();
-    ids.iter().for_each(|id| doc.add_text(fields.ids, id));
-    terms(&record).iter().for_each(|t| doc.add_text(fields.terms, t));
-    words(&record).iter().for_each(|w| doc.add_text(fields.words, w));
-    doc
+    let mut filling = Filling { fields, doc, text: String::new() };
+    filling.ids(stored, &record);
+    filling.terms(&record);
+    words(&record).iter().for_each(|w| filling.doc.add_text(fields.words, w));
+    filling.doc
 }
 
 /// The document of a finished source.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tantivy::index::SegmentId;
 use tantivy::indexer::{IndexWriterOptions, NoMergePolicy, UserOperation};
-use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, Term};
+use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, TantivyDocument, Term};
 
 /// Name of the lock file; it holds the pid of the writing process.
 pub(super) const LOCK: &str = "msgtrk.lock";
@@ -43,6 +43,23 @@ pub(super) struct Open {
     pub(super) writer: IndexWriter,
     pub(super) index: Index,
     latch: Arc<Latch>,
+}
+
+/// What one piece of work became.
+struct Made {
+    put: Vec<(StoredRecord, TantivyDocument)>,
+    remove: Vec<String>,
+}
+
+impl Made {
+    fn new(fields: &Fields, (put, remove): (Vec<StoredRecord>, Vec<String>)) -> Self {
+        let document = |mut r: StoredRecord| {
+            let d = schema::document(fields, &r, false);
+            r.events = Vec::new();
+            (r, d)
+        };
+        Made { put: put.into_iter().map(document).collect(), remove }
+    }
 }
 
 fn lock(dir: &Path) -> Result<File> {
@@ -126,6 +143,86 @@ impl Writer {
         self.guarded(|w, open| w.try_commit(open, batch))
     }
 
+    /// As [`Writer::commit`], with further records that are made on the way, [`CHUNK`] at a time, so that they never lie in
+    /// memory all at once. `make` is told the keys and slots stored so far, and gives records to put and keys to remove;
+    /// returns how many records were put. `when` says about when a record arrived, microseconds: a bulk over several
+    /// windows of time is one commit a window, the oldest first, and only the last bears `batch` with its positions. Should
+    /// it end in between, the same lines are read again and change nothing (R1).
+    ///
+    /// # Errors
+    /// As [`Writer::commit`], and what `make` fails with.
+    pub fn commit_made<T: Send>(
+        &mut self,
+        batch: Batch,
+        from: Vec<T>,
+        when: impl Fn(&T) -> i64,
+        make: impl Fn(&KeyFilter, T) -> Result<(Vec<StoredRecord>, Vec<String>)> + Sync,
+    ) -> Result<u64> {
+        let (older, last) = self.bulk_by_window(from, when);
+        self.guarded(|w, open| {
+            let mut put = batch.put.len() as u64;
+            if w.known.is_none() {
+                w.known = Some(read_known(&w.dir, &open.index, &w.fields)?);
+            }
+            for some in older {
+                put += w.send_made(open, some, &make)?;
+                let positions = w.payload(open)?;
+                w.commit_one(open, &Batch { positions, ..Batch::default() })?;
+            }
+            put += w.send_made(open, last, &make)?;
+            w.try_commit(open, batch)?;
+            Ok(put)
+        })
+    }
+
+    /// What makes a bulk of a window of its own, oldest first, and the rest.
+    fn bulk_by_window<T>(&self, from: Vec<T>, when: impl Fn(&T) -> i64) -> (Vec<Vec<T>>, Vec<T>) {
+        if from.len() <= CHUNK {
+            return (Vec::new(), from);
+        }
+        let mut windows: BTreeMap<i64, Vec<T>> = BTreeMap::new();
+        for one in from {
+            windows.entry(when(&one).div_euclid(self.window)).or_default().push(one);
+        }
+        let mut last = windows.pop_last().map(|(_, some)| some).unwrap_or_default();
+        let (many, few): (Vec<_>, Vec<_>) = windows.into_values().partition(|some| some.len() > CHUNK);
+        last.extend(few.into_iter().flatten());
+        (many, last)
+    }
+
+    fn send_made<T: Send>(
+        &mut self,
+        open: &Open,
+        from: Vec<T>,
+        make: &(impl Fn(&KeyFilter, T) -> Result<(Vec<StoredRecord>, Vec<String>)> + Sync),
+    ) -> Result<u64> {
+        let (dir, fields) = (self.dir.clone(), self.fields);
+        let mut from = from.into_iter();
+        let mut put = 0;
+        loop {
+            let some: Vec<T> = from.by_ref().take(CHUNK).collect();
+            let (Some(known), false) = (&self.known, some.is_empty()) else { return Ok(put) };
+            let made: Vec<Made> = some.into_par_iter().map(|t| make(known, t).map(|m| Made::new(&fields, m))).collect::<Result<_>>()?;
+            let mut ops = Vec::with_capacity(made.len());
+            for m in made {
+                ops.extend(m.remove.iter().map(|key| UserOperation::Delete(schema::key_term(&fields, key))));
+                put += m.put.len() as u64;
+                for (record, document) in m.put {
+                    if self.note_key(&record) {
+                        ops.push(UserOperation::Delete(schema::key_term(&fields, &record.key)));
+                    }
+                    ops.push(UserOperation::Add(document));
+                }
+            }
+            open.writer.run(ops).map_err(|e| engine_error(&dir, "index", e))?;
+        }
+    }
+
+    fn payload(&self, open: &Open) -> Result<String> {
+        let metas = open.index.load_metas().map_err(|e| engine_error(&self.dir, "read meta.json", e))?;
+        Ok(metas.payload.unwrap_or_default())
+    }
+
     /// Sets the length of the windows of time that segments keep to, microseconds (at least an hour).
     pub fn set_window(&mut self, window: i64) {
         self.window = window.max(3_600_000_000);
@@ -158,16 +255,14 @@ impl Writer {
         if self.known.is_none() && batch.put.len() > FEW {
             self.known = Some(read_known(&self.dir, &open.index, &self.fields)?);
         }
-        let (older, batch) = self.by_window(batch);
-        if !older.is_empty() {
-            // Records without positions: should it end here, the same lines are read again and change nothing (R1).
-            let metas = open.index.load_metas().map_err(|e| engine_error(&self.dir, "read meta.json", e))?;
-            let positions = metas.payload.unwrap_or_default();
-            for put in older {
-                let masked = batch.masked;
-                self.commit_one(open, &Batch { put, masked, positions: positions.clone(), ..Batch::default() })?;
-            }
+        let mut batch = batch;
+        let arrival = |r: &StoredRecord| r.events().next().map_or(0, |e| e.head.time);
+        let (older, last) = self.bulk_by_window(std::mem::take(&mut batch.put), arrival);
+        for put in older {
+            let (masked, positions) = (batch.masked, self.payload(open)?);
+            self.commit_one(open, &Batch { put, masked, positions, ..Batch::default() })?;
         }
+        batch.put = last;
         self.commit_one(open, &batch)
     }
 
@@ -178,22 +273,6 @@ impl Writer {
         prepared.set_payload(&batch.positions);
         prepared.commit().map_err(fail)?;
         sync_dir(&self.dir)
-    }
-
-    /// Takes the records of earlier windows out of a bulk batch, those of each window by themselves, unless they are few.
-    fn by_window(&self, mut batch: Batch) -> (Vec<Vec<StoredRecord>>, Batch) {
-        if batch.put.len() <= CHUNK {
-            return (Vec::new(), batch);
-        }
-        let mut windows: BTreeMap<i64, Vec<StoredRecord>> = BTreeMap::new();
-        for record in batch.put {
-            let arrival = record.events().next().map_or(0, |e| e.head.time);
-            windows.entry(arrival.div_euclid(self.window)).or_default().push(record);
-        }
-        batch.put = windows.pop_last().map(|(_, put)| put).unwrap_or_default();
-        let (many, few): (Vec<_>, Vec<_>) = windows.into_values().partition(|put| put.len() > CHUNK);
-        batch.put.extend(few.into_iter().flatten());
-        (many, batch)
     }
 
     /// Tests: applies a batch whose `n`-th write fails.
