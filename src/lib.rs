@@ -15,6 +15,8 @@
 //! * [`ledger`]: folds events into records between two commits.
 //! * [`store`]: keeps records and finds them; the only place that knows the index engine.
 //! * [`ingest`]: wires source to store.
+//! * [`trkstat`]: RFC 3886 text, written and read.
+//! * [`mtqp`]: the tracking protocol of RFC 3887: dialogue without I/O, server, client.
 //! * [`config`], [`cli`]: the program.
 //!
 //! Words are those of RFC 3464, 3886 and 3888. An *event* is one fact that one line states about one
@@ -56,7 +58,9 @@ pub mod config;
 pub mod ingest;
 pub mod ledger;
 pub mod model;
+pub mod mtqp;
 pub mod parse;
 pub mod resolve;
 pub mod source;
 pub mod store;
+pub mod trkstat;
