@@ -1,6 +1,7 @@
 //! Wires source to store: read, parse (in parallel), fold (in order), commit.
 
 pub mod backfill;
+pub mod bind;
 mod commit;
 mod fold;
 pub mod parse_block;

@@ -134,6 +134,8 @@ const ID_FIELDS: &[EventField] = &[
     EventField::OrigQueueId,
     EventField::NoticeQueueId,
     EventField::NoticeOf,
+    // A tracking query finds its record by the hash of its secret: a wrong one and an unknown message are one miss.
+    EventField::Certifier,
 ];
 
 /// Every id of a record, as written: its own queue id, message and envelope id, and those it names of others.
