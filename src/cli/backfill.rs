@@ -64,7 +64,7 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(if done.incomplete { ExitCode::from(2) } else { ExitCode::SUCCESS })
 }
 
-fn this_host() -> String {
+pub(super) fn this_host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
     name.map(|n| n.trim().to_string()).ok().filter(|n| !n.is_empty()).unwrap_or_else(|| "localhost".into())
 }

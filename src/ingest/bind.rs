@@ -139,7 +139,8 @@ mod tests {
         let mut copy = event(Kind::Arrival, 200, Precision::Micro, "");
         copy.extend(event(Kind::Closed, 202, Precision::Micro, ""));
         let slot = bound.slot.clone();
-        let merged = merge(Change { slot, mta: "postfix".into(), role: Role::Hop, reused: true, events: copy }, &[stored[0].clone(), bound]);
+        let merged =
+            merge(Change { slot, mta: "postfix".into(), role: Role::Hop, reused: true, events: copy }, &[stored[0].clone(), bound]);
         let with: Vec<_> = merged.put.iter().filter(|r| !r.derive().bindings.is_empty()).collect();
         assert_eq!(with.len(), 1);
         assert_eq!(with[0].derive().message_id.as_deref(), Some("two@x"));

@@ -2,6 +2,6 @@
 
 pub mod backfill;
 pub mod bind;
-mod commit;
+pub mod commit;
 mod fold;
 pub mod parse_block;

@@ -159,3 +159,34 @@ async fn together<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
     .await;
     running.into_iter().filter_map(|(_, done)| done).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn private_addresses_are_never_asked_unless_listed() {
+        let config = ChainConfig { ask: vec!["b.test".into()], allow_addresses: vec!["10.1.0.0/16".into()], ..ChainConfig::default() };
+        let chain = Chain::new(&config, Names::listed(&BTreeMap::new())).unwrap().unwrap();
+        let target = |a: &str, listed| Target { name: "mx.b.test".into(), address: a.parse().unwrap(), listed };
+        for private in
+            ["127.0.0.1:1038", "10.2.0.1:1038", "169.254.169.254:80", "[::1]:1038", "[::ffff:192.168.0.1]:1038", "[fd00::1]:1038"]
+        {
+            assert!(!chain.may_connect(&target(private, false)), "{private}");
+            assert!(chain.may_connect(&target(private, true)), "{private}");
+        }
+        assert!(chain.may_connect(&target("10.1.2.3:1038", false)) && chain.may_connect(&target("8.8.8.8:1038", false)));
+        assert!(chain.may_ask("mx.b.test") && chain.may_ask("b.test") && !chain.may_ask("mx.notb.test") && !chain.may_ask("c.test"));
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_is_being_asked_for_is_not_asked_for_again() {
+        let config = ChainConfig { ask: vec!["*".into()], ..ChainConfig::default() };
+        let chain = Chain::new(&config, Names::listed(&BTreeMap::new())).unwrap().unwrap();
+        let claim = Claim { envelope_id: "e@x".into(), secret: super::super::command::Secret::new(vec![1]) };
+        let turn = chain.begin(&claim).unwrap();
+        assert!(chain.begin(&claim).is_none());
+        drop(turn);
+        assert!(chain.begin(&claim).is_some());
+    }
+}

@@ -166,7 +166,11 @@ pub async fn spawn(config: ServerConfig, tracker: Arc<dyn Tracker>, clock: fn() 
             let listen = |source| ServerError::Listen { address, source };
             let listener = TcpListener::bind(address).await.map_err(listen)?;
             let real = listener.local_addr().map_err(listen)?;
-            if implicit { handle.tls.push(real) } else { handle.plain.push(real) }
+            if implicit {
+                handle.tls.push(real)
+            } else {
+                handle.plain.push(real)
+            }
             listeners.push((listener, implicit));
         }
     }
@@ -176,10 +180,15 @@ pub async fn spawn(config: ServerConfig, tracker: Arc<dyn Tracker>, clock: fn() 
     Ok(handle)
 }
 
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+
+fn longer(pause: Duration) -> Duration {
+    (pause * 2).min(Duration::from_secs(5))
+}
+
 /// Takes connections. Out of descriptors or memory it waits a little longer each time (BAR N5); it never spins.
 async fn accept(shared: Arc<Shared>, listener: TcpListener, implicit: bool, mut stop: watch::Receiver<bool>) {
-    const LONGEST: Duration = Duration::from_secs(5);
-    let mut pause = Duration::from_millis(10);
+    let mut pause = FIRST_PAUSE;
     loop {
         let taken = tokio::select! {
             taken = listener.accept() => taken,
@@ -187,13 +196,13 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, implicit: bool, mut 
         };
         match taken {
             Ok((stream, peer)) => {
-                pause = Duration::from_millis(10);
+                pause = FIRST_PAUSE;
                 admit(&shared, stream, peer, implicit, stop.clone());
             }
             Err(e) => {
                 tracing::warn!(error = %e, "a connection could not be taken");
                 tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST);
+                pause = longer(pause);
             }
         }
     }
@@ -220,4 +229,15 @@ fn admit(shared: &Arc<Shared>, mut stream: TcpStream, peer: SocketAddr, implicit
         let _ = tokio::time::timeout(limit, connection::serve(&shared, stream, peer, implicit, stop)).await;
         drop(ticket);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n5_pauses_grow_to_five_seconds_and_never_vanish() {
+        let pauses: Vec<u128> = std::iter::successors(Some(FIRST_PAUSE), |p| Some(longer(*p))).take(12).map(|p| p.as_millis()).collect();
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 5000, 5000, 5000]);
+    }
 }

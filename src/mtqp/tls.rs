@@ -74,7 +74,8 @@ impl Certificates {
         for f in files {
             let chain = certificates_of(&f.chain)?;
             let key = PrivateKeyDer::from_pem_file(&f.key).map_err(|e| TlsError::File { path: f.key.clone(), what: e.to_string() })?;
-            let key = CertifiedKey::from_der(chain, key, &provider).map_err(|e| TlsError::File { path: f.chain.clone(), what: e.to_string() })?;
+            let key =
+                CertifiedKey::from_der(chain, key, &provider).map_err(|e| TlsError::File { path: f.chain.clone(), what: e.to_string() })?;
             let key = Arc::new(key);
             keys.push((key.clone(), server_config(ByName(vec![key]))?));
         }

@@ -4,6 +4,10 @@
 mod fold;
 mod hostile;
 mod inputs;
+mod mtqp;
+mod mtqp_chain;
+mod mtqp_support;
+mod mtqp_tls;
 mod structure;
 mod support;
 mod truth;

@@ -107,9 +107,7 @@ impl Shown {
 }
 
 fn all_of(record: Option<&&Record>, only: Option<&str>) -> Shown {
-    let wanted = |p: &Recipient| {
-        only.is_none_or(|o| folded(o) == folded(&p.original_recipient) || folded(o) == folded(&p.final_recipient))
-    };
+    let wanted = |p: &Recipient| only.is_none_or(|o| folded(o) == folded(&p.original_recipient) || folded(o) == folded(&p.final_recipient));
     let people = record.into_iter().flat_map(|r| r.recipients.iter().enumerate());
     Shown { people: people.filter(|(_, p)| wanted(p)).map(|(n, p)| (n, p.original_recipient.clone())).collect(), unmatched: vec![] }
 }
@@ -203,9 +201,8 @@ fn refined(o: &Opened, r: &Record, p: &Recipient) -> Recipient {
     if !matches!(p.action, Action::Delivered | Action::Relayed | Action::Transferred) {
         return p;
     }
-    let here = |e: &&crate::model::journey::Ending| {
-        e.path.last() == Some(&r.key) && folded(&e.last.final_recipient) == folded(&p.final_recipient)
-    };
+    let here =
+        |e: &&crate::model::journey::Ending| e.path.last() == Some(&r.key) && folded(&e.last.final_recipient) == folded(&p.final_recipient);
     if let Some(e) = o.journey.endings.iter().filter(here).find(|e| matches!(e.last.action, Action::Opaque | Action::Failed)) {
         p.action = e.last.action;
         p.status = e.last.status.clone();
