@@ -6,6 +6,7 @@ mod hostile;
 mod inputs;
 mod mtqp;
 mod mtqp_chain;
+mod mtqp_fuzz;
 mod mtqp_support;
 mod mtqp_tls;
 mod structure;
