@@ -2,18 +2,19 @@
 
 use super::text::clean;
 use super::{Context, backfill, text, times};
-use crate::ingest::bind::{Bind, change};
 use crate::ingest::commit::Committer;
+use crate::ingest::inbox::{self, Request};
 use crate::model::journey::{bare_id, folded, trace};
 use crate::model::record::{Record, Role, StoredRecord};
 use crate::model::time::{Precision, SECOND, rfc3339};
 use crate::mtqp::command::{Claim, Secret};
 use crate::mtqp::uri::Uri;
-use crate::store::{Seen, Store};
+use crate::store::{Seen, Store, StoreError};
 use anyhow::{Context as _, anyhow, bail};
 use serde::Serialize;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
 #[command(after_help = "The URL opens this message, and no other, to whoever has it, until it expires or `msgtrk revoke` takes it back. \
@@ -61,8 +62,6 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
         .ok_or_else(|| anyhow!("--timeout: `{}` is no time like 12h, 10d, 2w", a.timeout))?;
     let (host, port) = server(a.server.as_deref())?;
     let store = cx.open()?;
-    // The writer first: what is read then cannot change under our feet.
-    let mut committer = Committer::new(&store)?;
     let found = roots(&store, &a.id)?;
     let fit: Vec<StoredRecord> = found.iter().filter(|s| a.recipient.as_deref().is_none_or(|r| has(&s.derive(), r))).cloned().collect();
     let root = match fit.as_slice() {
@@ -77,6 +76,9 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
             bail!("{} messages begin under this id: name one of them by its key", several.len());
         }
     };
+    if root.role != Role::Hop {
+        bail!("{} is no message in a queue: there is nothing to track", clean(&root.key));
+    }
     let mut random = [0u8; SECRET_BYTES + 12];
     getrandom::fill(&mut random).map_err(|e| anyhow!("no random numbers: {e}"))?;
     let (secret, unique) = random.split_at_checked(SECRET_BYTES).context("random")?;
@@ -84,15 +86,16 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     let envelope_id = format!("{}@{host}", unique.iter().map(|b| format!("{b:02x}")).collect::<String>());
     let certifier = secret.certifier();
     let expires = cx.now.saturating_add(span).div_euclid(SECOND);
-    let bind = Bind {
-        envelope_id: &envelope_id,
-        certifier: &certifier,
+    let request = Request {
+        key: root.key.clone(),
+        envelope_id: envelope_id.clone(),
+        certifier: certifier.clone(),
         expires: Some(expires),
-        recipient: a.recipient.as_deref(),
-        by: "msgtrk grant",
+        recipient: a.recipient.clone(),
+        by: "msgtrk grant".into(),
         now: cx.now,
     };
-    committer.commit(vec![change(root, &bind)?], vec![])?;
+    write(&store, &[request])?;
     let url = Uri { host, port, claim: Claim { envelope_id: envelope_id.clone(), secret: secret.clone() } }.to_string();
     let expires = rfc3339(expires * SECOND, Precision::Second);
     let mut out = std::io::stdout();
@@ -155,30 +158,60 @@ pub fn revoke(cx: &Context, a: &RevokeArguments) -> anyhow::Result<ExitCode> {
     let envelope_id = claim.as_ref().map_or(bare_id(&a.what), |c| c.envelope_id.as_str());
     let certifier = claim.as_ref().map(|c| c.secret.certifier());
     let store = cx.open()?;
-    let mut committer = Committer::new(&store)?;
-    let mut changes = Vec::new();
+    let mut requests = Vec::new();
     // A certifier names few records; an envelope id alone may be claimed by many.
     for r in store.by_id(certifier.as_deref().unwrap_or(envelope_id), 10_000, &mut Seen::default())? {
         let live = r.bindings.iter().filter(|b| b.envelope_id == envelope_id && !b.revoked);
         for b in live.filter(|b| certifier.as_deref().is_none_or(|c| c == b.certifier)) {
-            let Some(stored) = store.get(&r.key)? else { continue };
-            let back = Bind {
-                envelope_id: &b.envelope_id,
-                certifier: &b.certifier,
+            requests.push(Request {
+                key: r.key.clone(),
+                envelope_id: b.envelope_id.clone(),
+                certifier: b.certifier.clone(),
                 expires: Some(0),
-                recipient: b.recipient.as_deref(),
-                by: "msgtrk revoke",
+                recipient: b.recipient.clone(),
+                by: "msgtrk revoke".into(),
                 now: cx.now,
-            };
-            changes.push(change(&stored, &back)?);
+            });
         }
     }
-    if changes.is_empty() {
+    if requests.is_empty() {
         anstream::eprintln!("nothing found: nothing is granted under this id");
         return Ok(ExitCode::from(1));
     }
-    let n = changes.len();
-    committer.commit(changes, vec![])?;
-    anstream::eprintln!("taken back: {n}");
+    write(&store, &requests)?;
+    anstream::eprintln!("taken back: {}", requests.len());
     Ok(ExitCode::SUCCESS)
+}
+
+/// How long a process that writes the index has to take a request.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Commits bindings, or, where another process writes the index (`msgtrk serve`), has it do so and waits until it has.
+fn write(store: &Store, requests: &[Request]) -> anyhow::Result<()> {
+    let locked = match Committer::new(store) {
+        Ok(mut committer) => {
+            let changes = inbox::changes(store, requests)?;
+            return Ok(committer.commit(changes, vec![])?);
+        }
+        Err(e @ StoreError::Locked { .. }) => e,
+        Err(e) => return Err(e.into()),
+    };
+    let path = inbox::post(store.dir(), requests).context("leave the request for the msgtrk that writes the index")?;
+    let until = Instant::now() + PATIENCE;
+    while path.exists() {
+        if Instant::now() > until {
+            // Nobody took it: nothing is to happen behind the user's back later.
+            let _ = std::fs::remove_file(&path);
+            return Err(locked.into());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    store.reload()?;
+    for r in requests {
+        let written = |b: &crate::model::record::Binding| b.certifier == r.certifier && (b.revoked || r.expires != Some(0));
+        if !store.get(&r.key)?.is_some_and(|s| s.derive().bindings.iter().any(written)) {
+            bail!("{}: the msgtrk that writes the index did not bind it; its log says why", clean(&r.key));
+        }
+    }
+    Ok(())
 }

@@ -4,4 +4,5 @@ pub mod backfill;
 pub mod bind;
 pub mod commit;
 mod fold;
+pub mod inbox;
 pub mod parse_block;

@@ -143,9 +143,12 @@ impl Drop for Turn<'_> {
     }
 }
 
+/// A future, and its result once it is there.
+type Running<F> = (std::pin::Pin<Box<F>>, Option<<F as Future>::Output>);
+
 /// Runs futures side by side and gives their results in order.
 async fn together<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut running: Vec<(std::pin::Pin<Box<F>>, Option<F::Output>)> = all.map(|f| (Box::pin(f), None)).collect();
+    let mut running: Vec<Running<F>> = all.map(|f| (Box::pin(f), None)).collect();
     std::future::poll_fn(|cx| {
         let mut waiting = false;
         for (f, done) in running.iter_mut().filter(|(_, done)| done.is_none()) {

@@ -63,7 +63,7 @@ impl Drop for Ticket {
     }
 }
 
-/// Failed TRACKs by client: each costs more time than the one before, and an hour of quiet forgets them.
+/// Failed TRACKs by client: each costs more time than the one before; quiet forgets them, one in two minutes.
 #[derive(Debug)]
 pub struct Failures {
     least: Duration,

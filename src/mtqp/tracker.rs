@@ -151,8 +151,8 @@ impl Lookup for ByProof<'_> {
         if !id.contains('@') {
             return self.store.by_id(id, MOST_BY_ID, &mut self.seen);
         }
-        let mut seen = Seen::default();
-        let mut found = self.store.by_id(id, MOST_WITNESSES, &mut seen)?;
+        // Of a copy: hops that are passed over here may yet be found by a queue id.
+        let mut found = self.store.by_id(id, MOST_WITNESSES, &mut self.seen.clone())?;
         found.retain(|r| r.role == Role::Witness);
         Ok(found)
     }

@@ -154,15 +154,13 @@ fn put_folded(out: &mut Vec<String>, name: &str, value: &str) -> Option<()> {
     const WISHED: usize = 76;
     let mut lines = Vec::new();
     let mut line = format!("{name}:");
-    let mut words = 0;
-    for word in value.split(' ') {
+    for (n, word) in value.split(' ').enumerate() {
         // The first word stays with the name: a line of nothing but white space would be lost on the way.
-        if words > 0 && line.len() + 1 + word.len() > WISHED {
+        if n > 0 && line.len() + 1 + word.len() > WISHED {
             lines.push(std::mem::take(&mut line));
         }
         line.push(' ');
         line.push_str(word);
-        words += 1;
         if line.len() > MAX_LINE {
             return None;
         }

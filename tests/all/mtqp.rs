@@ -385,3 +385,39 @@ fn grant_refuses_what_is_unclear() {
     assert_eq!(run(&["grant", keys[0], "--timeout", "soon"]).status.code(), Some(2));
     assert_eq!(run(&["grant", keys[0], "--server", "a b"]).status.code(), Some(2));
 }
+
+#[test]
+fn a_grant_while_another_process_writes_the_index_is_left_in_its_inbox() {
+    use msgtrk::ingest::commit::Committer;
+    use msgtrk::ingest::inbox;
+    let index = example("06-delivered");
+    let store = index.store();
+    let mut committer = Committer::new(&store).unwrap();
+    let path = index_path(&index);
+    let run = std::thread::spawn(move || msgtrk(&path, &["grant", "m1@example.com", "--json", "--server", "mx.test"]));
+    let until = Instant::now() + Duration::from_secs(14);
+    let mut taken = 0;
+    while taken == 0 {
+        assert!(Instant::now() < until, "nothing came");
+        std::thread::sleep(Duration::from_millis(20));
+        for (file, requests) in inbox::pending(store.dir()) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            assert!(!text.contains("secret"), "{text}");
+            committer.commit(inbox::changes(&store, &requests).unwrap(), vec![]).unwrap();
+            inbox::done(&file);
+            taken += 1;
+        }
+    }
+    let granted = json(&run.join().unwrap());
+    let bindings = record(&index, "4Abc01").derive().bindings;
+    assert_eq!(bindings.len(), 1);
+    assert_eq!(granted["certifier"].as_str(), Some(bindings[0].certifier.as_str()));
+    // What is no request is taken away; what nobody takes is an error, and nothing happens later.
+    std::fs::write(store.dir().join("inbox/x.json"), "[{\"key\": 1}]").unwrap();
+    assert!(inbox::pending(store.dir()).is_empty() && !store.dir().join("inbox/x.json").exists());
+    let out = msgtrk(&index_path(&index), &["revoke", granted["envelope_id"].as_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("locked"), "{out:?}");
+    assert!(inbox::pending(store.dir()).is_empty());
+    assert!(msgtrk(&index_path(&index), &["verify"]).status.success(), "the folder does not disturb the index");
+}

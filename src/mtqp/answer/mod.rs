@@ -50,7 +50,7 @@ pub struct Onward {
 }
 
 /// Most recipients of one answer; what is left out is said in an extension field.
-pub const MAX_RECIPIENTS: usize = 20_000;
+pub const MAX_RECIPIENTS: usize = 10_000;
 
 /// The answer for what a claim opened; `envelope_id` as it is to be written.
 ///
