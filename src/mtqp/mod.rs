@@ -48,7 +48,7 @@
 //! | 3887 9 | the URL | `uri::tests::*` |
 //! | 3887 11 | a server that stops offering TLS is noticed; the next hop gets the same security | `all::mtqp_tls::the_client_*`, `all::mtqp_chain::rfc3887_11_*` |
 //!
-//! Left to whoever sends: RFC 3885's ESMTP parameters (an event of their own kind, [`crate::ingest::bind`], is ready for them).
+//! Left to whoever sends: RFC 3885's ESMTP parameters (an event of their own kind is ready for them).
 //! RFC 3887's example 11 (blocks of two hops combined) is a choice that is not taken; its examples' SHA-1 value is no hash of
 //! their secret, and their "relayed" beside a part that follows is "transferred" here (RFC 3886, 3.3.3).
 

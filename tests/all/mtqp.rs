@@ -421,3 +421,59 @@ fn a_grant_while_another_process_writes_the_index_is_left_in_its_inbox() {
     assert!(inbox::pending(store.dir()).is_empty());
     assert!(msgtrk(&index_path(&index), &["verify"]).status.success(), "the folder does not disturb the index");
 }
+
+/// Lines of a mail that bears somebody else's Message-ID.
+fn copy(n: usize) -> String {
+    let line = |rest: &str| format!("2001-01-01T15:15:16-05:00 smtp.example3.com postfix/{rest}\n");
+    let id = format!("{:06X}", 0xA00000 + n);
+    line(&format!("smtpd[1]: {id}: client=example2.com[192.0.2.20]"))
+        + &line(&format!("cleanup[1]: {id}: message-id=<m1@example.com>"))
+        + &line(&format!("qmgr[1]: {id}: from=<evil@example.net>, size=500, nrcpt=1 (queue active)"))
+        + &line(&format!(
+            "local[1]: {id}: to=<user1@example1.com>, relay=local, delay=1, delays=0/0/0/1, dsn=2.0.0, status=sent (delivered to mailbox)"
+        ))
+        + &line(&format!("qmgr[1]: {id}: removed"))
+}
+
+#[test]
+fn r8_thousands_of_mails_with_a_copied_message_id_neither_show_nor_crowd_out() {
+    let mut log = std::fs::read_to_string("tests/golden/mtqp/10-firewall/log").unwrap();
+    (0..2_500).for_each(|n| log.push_str(&copy(n)));
+    let index = index_of(&log);
+    bind(&index, "4Abc01", ID, SECRET, None);
+    let server = serve(&index, config(""));
+    let said = talk(server.plain, track(SECRET).as_bytes());
+    let want = std::fs::read_to_string("tests/golden/mtqp/10-firewall/dialogue").unwrap();
+    let want: Vec<&str> = want.lines().filter_map(|l| l.strip_prefix("S: ").or(if l == "S:" { Some("") } else { None })).collect();
+    let got: Vec<&str> = said.lines().filter(|l| !l.contains("bye")).collect();
+    assert_eq!(got, want);
+}
+
+#[test]
+fn r8_every_hand_over_by_queue_id_in_real_logs_is_proven_and_every_answer_can_be_written() {
+    use msgtrk::model::journey::{By, journey_of};
+    use msgtrk::model::record::Role;
+    use msgtrk::mtqp::answer::{Opened, Policy, answer, proof::proves};
+    use msgtrk::mtqp::tracker::ByProof;
+    let policy = Policy::default();
+    for (dir, least) in [("sample-logs/postfix", 500), ("sample-logs/exim", 300)] {
+        let index = Index::new();
+        index.fill(&[PathBuf::from(dir)], "localhost");
+        let store = index.store();
+        let (mut edges, mut parts) = (0, 0);
+        for r in index.records().iter().map(|r| r.derive()).filter(|r| r.role == Role::Hop) {
+            let root = r.key.clone();
+            let journey = journey_of(&mut ByProof::new(&store), r).unwrap().unwrap();
+            for e in journey.edges.iter().filter(|e| e.by == By::QueueId && e.from == root) {
+                let of = |key: &str| journey.records.iter().find(|r| r.key == key).unwrap();
+                let (a, b) = (of(&e.from), of(&e.to));
+                assert!(a.recipients.iter().any(|p| proves(a, p, b, &policy)), "{} -> {}", e.from, e.to);
+                edges += 1;
+            }
+            let a = answer(&[Opened { journey, root, only: None }], &policy, "e@x");
+            msgtrk::trkstat::write(&a.parts).unwrap();
+            parts += a.parts.len();
+        }
+        assert!(edges >= least && parts > edges, "{dir}: {edges} hand-overs, {parts} parts");
+    }
+}

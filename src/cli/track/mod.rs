@@ -68,6 +68,8 @@ pub struct Arguments {
     raw: bool,
 }
 
+/// Most messages that are asked for in one session: servers bound the commands of one.
+const MAX_CLAIMS: usize = 1_000;
 /// Most hosts that are asked for one message.
 const MAX_HOSTS: usize = 16;
 
@@ -164,7 +166,10 @@ impl Agent {
             by_server.entry((uri.host.clone(), uri.port)).or_default().push(n);
         }
         let mut answers: Vec<Option<anyhow::Result<Found>>> = wanted.iter().map(|_| None).collect();
-        for ((host, port), places) in by_server {
+        let sessions = by_server
+            .into_iter()
+            .flat_map(|(server, places)| places.chunks(MAX_CLAIMS).map(|some| (server.clone(), some.to_vec())).collect::<Vec<_>>());
+        for ((host, port), places) in sessions {
             let claims: Vec<Claim> = places.iter().filter_map(|n| Some(wanted.get(*n)?.claim.clone())).collect();
             let said = self.ask(&host, port, &claims, None).await;
             let private = said.as_ref().is_ok_and(|(_, private)| *private);
