@@ -152,6 +152,8 @@ pub struct Limits {
     pub query_timeout_seconds: u64,
     /// Seconds that a connection lasts at most.
     pub connection_timeout_seconds: u64,
+    /// KiB of answers that are kept until something is committed; 0 keeps none.
+    pub max_kept_answers_kibibytes: usize,
     /// Milliseconds that a failed TRACK takes at least; doubled with each further failure of the same client.
     pub failed_track_milliseconds: u64,
     /// Milliseconds that a failed TRACK takes at most.
@@ -172,6 +174,7 @@ impl Default for Limits {
             write_timeout_seconds: 60,
             query_timeout_seconds: 20,
             connection_timeout_seconds: 4 * 3600,
+            max_kept_answers_kibibytes: 32 * 1024,
             failed_track_milliseconds: 50,
             max_failed_track_milliseconds: 10_000,
         }

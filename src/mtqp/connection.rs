@@ -155,10 +155,15 @@ impl Talk<'_> {
     async fn track(&self, claim: Claim) -> Vec<u8> {
         let began = Instant::now();
         let s = self.shared;
+        let generation = s.tracker.generation();
+        if let Some(kept) = generation.and_then(|g| s.kept.get(&claim, g, (s.clock)())) {
+            s.figures.answered.fetch_add(1, Ordering::Relaxed);
+            return kept.to_vec();
+        }
         let limit = Duration::from_secs(s.config.limits.query_timeout_seconds);
         let found = timeout(limit, look_up(s.clone(), claim.clone())).await;
-        let mut answer = match found {
-            Ok(Ok(answer)) => answer,
+        let (mut answer, until) = match found {
+            Ok(Ok(found)) => found,
             Ok(Err(e)) => {
                 tracing::error!(error = %e, "a look-up failed");
                 s.figures.unavailable.fetch_add(1, Ordering::Relaxed);
@@ -176,13 +181,20 @@ impl Talk<'_> {
             tokio::time::sleep_until(began + delay).await;
             return unknown(s, &claim);
         }
-        if let Some(chain) = &s.chain {
+        let mut own = true;
+        if let Some(chain) = s.chain.as_ref().filter(|_| !answer.onward.is_empty()) {
             chain.extend(&mut answer, &claim, self.level).await;
+            own = false;
         }
         match trkstat::write(&answer.parts) {
             Ok(lines) => {
                 s.figures.answered.fetch_add(1, Ordering::Relaxed);
-                session::answer(&lines)
+                let bytes = session::answer(&lines);
+                // What others said may change without a commit of ours.
+                if let Some(g) = generation.filter(|_| own) {
+                    s.kept.put(&claim, g, until, &bytes);
+                }
+                bytes
             }
             Err(e) => {
                 tracing::error!(error = %e, "an answer could not be written");
@@ -193,15 +205,18 @@ impl Talk<'_> {
     }
 }
 
-/// Looks up off the event loop, a bounded number at a time.
-async fn look_up(s: Arc<Shared>, claim: Claim) -> Result<answer::Answer, TrackerError> {
+/// Looks up off the event loop, a bounded number at a time. Also says until when the answer holds, if nothing is committed.
+async fn look_up(s: Arc<Shared>, claim: Claim) -> Result<(answer::Answer, i64), TrackerError> {
     let stopped = |_| TrackerError("the server stops".into());
     let permit = s.queries.clone().acquire_owned().await.map_err(stopped)?;
     let task = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         let policy = &s.config.answer;
-        let opened = tracker::open(s.tracker.as_ref(), &claim, policy, s.config.default_lifetime_days, (s.clock)())?;
-        Ok(answer::answer(&opened, policy, &shown_id(&claim)))
+        let now = (s.clock)();
+        let opened = tracker::open(s.tracker.as_ref(), &claim, policy, s.config.default_lifetime_days, now)?;
+        // What lies queued is shown even after its end; that changes with a commit only.
+        let until = opened.iter().map(|o| o.ends).filter(|e| *e >= now).min().unwrap_or(i64::MAX);
+        Ok((answer::answer(&opened, policy, &shown_id(&claim)), until))
     });
     task.await.map_err(|e| TrackerError(e.to_string()))?
 }

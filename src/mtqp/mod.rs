@@ -3,6 +3,7 @@
 //! * Without I/O (R5): [`command`], [`reply`], [`session`] (the dialogue), [`uri`], [`answer`] (a journey's records as
 //!   RFC 3886 parts: by proof only, R8, and by policy).
 //! * [`tracker`] is where records come from: the server asks it for what a secret opens.
+//! * [`cache`] keeps answers until something is committed.
 //! * [`server`] listens, [`config`] is what it is told, [`limits`] who may come in, [`tls`] its certificates.
 //! * [`client`] asks, [`names`] finds whom (SRV), [`chain`] asks on the client's behalf, [`addresses`] says where never to.
 //!
@@ -54,6 +55,7 @@
 
 pub mod addresses;
 pub mod answer;
+pub mod cache;
 pub mod chain;
 pub mod client;
 pub mod command;

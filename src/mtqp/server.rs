@@ -1,5 +1,6 @@
 //! The server: listeners, and who may come in. A connection's dialogue is in `connection`.
 
+use super::cache::Answers;
 use super::chain::Chain;
 use super::config::ServerConfig;
 use super::connection;
@@ -46,6 +47,7 @@ pub(super) struct Shared {
     pub began: i64,
     pub chain: Option<Chain>,
     pub failures: Failures,
+    pub kept: Answers,
     pub queries: Arc<Semaphore>,
     pub figures: Figures,
     certificates: RwLock<Option<Arc<Certificates>>>,
@@ -75,7 +77,7 @@ impl Shared {
     }
 }
 
-/// A server that runs.
+/// A server that runs; it takes no more connections once this is dropped.
 pub struct Handle {
     shared: Arc<Shared>,
     plain: Vec<SocketAddr>,
@@ -152,6 +154,7 @@ pub async fn spawn(config: ServerConfig, tracker: Arc<dyn Tracker>, clock: fn() 
         began: clock(),
         chain,
         failures: Failures::new(ms(l.failed_track_milliseconds), ms(l.max_failed_track_milliseconds)),
+        kept: Answers::new(l.max_kept_answers_kibibytes << 10),
         queries: Arc::new(Semaphore::new(l.max_queries)),
         figures: Figures::default(),
         certificates: RwLock::new(certificates),

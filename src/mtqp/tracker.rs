@@ -37,6 +37,12 @@ pub trait Tracker: Send + Sync {
     /// # Errors
     /// When records cannot be read just now.
     fn journey(&self, record: &Record) -> Result<Option<Journey>, TrackerError>;
+
+    /// A number that changes whenever records may have changed, so that answers can be kept in between; `None`: keep none.
+    /// It is asked for before the records are.
+    fn generation(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Most records that one certifier is followed to.
@@ -64,7 +70,7 @@ pub fn open(tracker: &dyn Tracker, claim: &Claim, policy: &Policy, lifetime_days
         let Some(binding) = record.bindings.iter().find(fits) else { continue };
         let ends = binding.expires.unwrap_or(record.arrival_date.micros.div_euclid(1_000_000) + i64::from(lifetime_days.max(1)) * 86_400);
         let Some(journey) = tracker.journey(&record)? else { continue };
-        let o = Opened { journey, root: record.key.clone(), only: binding.recipient.clone() };
+        let o = Opened { journey, root: record.key.clone(), only: binding.recipient.clone(), ends };
         // RFC 3885, 3.1: knowledge is not denied while the message sits in the queue.
         if now <= ends || is_queued(&o, policy) {
             opened.push(o);
@@ -76,6 +82,7 @@ pub fn open(tracker: &dyn Tracker, claim: &Claim, policy: &Policy, lifetime_days
 /// Records from an index in a folder, as of its latest commit by any process.
 pub struct StoreTracker {
     store: Store,
+    meta: PathBuf,
     /// Which commit is visible: identity of `meta.json`.
     seen: Mutex<Option<Commit>>,
 }
@@ -85,13 +92,13 @@ type Commit = (u64, u64, Option<std::time::SystemTime>);
 impl StoreTracker {
     /// A tracker over an open index.
     pub fn new(store: Store) -> Self {
-        StoreTracker { store, seen: Mutex::new(None) }
+        StoreTracker { meta: store.dir().join("meta.json"), store, seen: Mutex::new(None) }
     }
 
     /// Makes a new commit visible; looks only at `meta.json`'s identity where there is none.
     fn refresh(&self) -> Result<(), TrackerError> {
-        let path: PathBuf = self.store.dir().join("meta.json");
-        let commit = std::fs::metadata(&path).map(|m| identity(&m)).map_err(|e| TrackerError(format!("{}: {e}", path.display())))?;
+        let commit =
+            std::fs::metadata(&self.meta).map(|m| identity(&m)).map_err(|e| TrackerError(format!("{}: {e}", self.meta.display())))?;
         let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if *seen != Some(commit) {
             self.store.reload()?;
@@ -121,6 +128,14 @@ impl Tracker for StoreTracker {
     fn journey(&self, record: &Record) -> Result<Option<Journey>, TrackerError> {
         let mut walk = ByProof::new(&self.store);
         Ok(journey_of(&mut walk, record.clone())?)
+    }
+
+    fn generation(&self) -> Option<u64> {
+        use std::hash::{Hash as _, Hasher as _};
+        let commit = std::fs::metadata(&self.meta).map(|m| identity(&m)).ok()?;
+        let mut hasher = rustc_hash::FxHasher::default();
+        commit.hash(&mut hasher);
+        Some(hasher.finish())
     }
 }
 

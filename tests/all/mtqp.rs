@@ -470,10 +470,29 @@ fn r8_every_hand_over_by_queue_id_in_real_logs_is_proven_and_every_answer_can_be
                 assert!(a.recipients.iter().any(|p| proves(a, p, b, &policy)), "{} -> {}", e.from, e.to);
                 edges += 1;
             }
-            let a = answer(&[Opened { journey, root, only: None }], &policy, "e@x");
+            let a = answer(&[Opened { journey, root, only: None, ends: 0 }], &policy, "e@x");
             msgtrk::trkstat::write(&a.parts).unwrap();
             parts += a.parts.len();
         }
         assert!(edges >= least && parts > edges, "{dir}: {edges} hand-overs, {parts} parts");
     }
+}
+
+static NOW: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(978_436_800);
+
+fn moving() -> i64 {
+    NOW.load(std::sync::atomic::Ordering::SeqCst)
+}
+
+#[test]
+fn a_kept_answer_is_the_same_and_ends_with_its_binding() {
+    let index = example("06-delivered");
+    bind(&index, "4Abc01", ID, SECRET, Some(moving() + 100));
+    let server = serve_at(&index, config(""), "127.0.0.1:0", moving);
+    let first = talk(server.plain, track(SECRET).as_bytes());
+    assert!(first.contains("Action: delivered"));
+    assert_eq!(talk(server.plain, track(SECRET).as_bytes()), first);
+    assert!(talk(server.plain, track("d3Jvbmc=").as_bytes()).contains(NOINFO));
+    NOW.fetch_add(101, std::sync::atomic::Ordering::SeqCst);
+    assert!(talk(server.plain, track(SECRET).as_bytes()).contains(NOINFO));
 }

@@ -27,6 +27,8 @@ pub struct Opened {
     pub root: String,
     /// The only recipient to be shown, where the binding names one.
     pub only: Option<String>,
+    /// When the binding ends, seconds since 1970.
+    pub ends: i64,
 }
 
 /// What can be said from our own records.

@@ -70,7 +70,7 @@ fn show(records: &[Record], policy: &Policy) -> Vec<String> {
 
 fn show_only(records: &[Record], policy: &Policy, only: Option<&str>) -> Vec<String> {
     let journey = journey_of(&mut All(records.to_vec()), records[0].clone()).unwrap().unwrap();
-    let opened = Opened { journey, root: records[0].key.clone(), only: only.map(str::to_string) };
+    let opened = Opened { journey, root: records[0].key.clone(), only: only.map(str::to_string), ends: 0 };
     let a = answer(&[opened], policy, "e@x");
     write(&a.parts).unwrap();
     let line = |p: &Part, r: &crate::trkstat::Recipient| {
@@ -293,7 +293,7 @@ fn a_grant_for_one_recipient_shows_that_one_only() {
 fn rfc3886_3_3_7_what_lies_queued_says_until_when() {
     let queued = hop("mx.x.test", "A1", OUT, "m@s", 0, &[("u@x.test", "u@x.test", Action::Delayed, "mx.y.test", "198.51.100.1", "")]);
     let journey = journey_of(&mut All(vec![queued.clone()]), queued.clone()).unwrap().unwrap();
-    let opened = Opened { journey, root: queued.key.clone(), only: None };
+    let opened = Opened { journey, root: queued.key.clone(), only: None, ends: 0 };
     assert!(is_queued(&opened, &own()));
     let r = answer(&[opened], &own(), "e@x").parts.remove(0).recipients.remove(0);
     assert_eq!((r.action, r.status.as_str(), r.will_retry_until), (Action::Delayed, "4.0.0", Some(T + 5 * 86_400)));
@@ -333,7 +333,7 @@ fn log_text_of_strangers_makes_no_field() {
         &[(hostile, hostile, Action::Relayed, "evil\u{1b}[31m .test", "", ""), (&long, &long, Action::Failed, "", "", "")],
     );
     let journey = journey_of(&mut All(vec![r.clone()]), r.clone()).unwrap().unwrap();
-    let a = answer(&[Opened { journey, root: r.key.clone(), only: None }], &own(), "e@x");
+    let a = answer(&[Opened { journey, root: r.key.clone(), only: None, ends: 0 }], &own(), "e@x");
     let lines = write(&a.parts).unwrap();
     assert!(lines.iter().all(|l| l.len() <= 998 && l.bytes().all(|b| b == b' ' || b.is_ascii_graphic())));
     assert_eq!(lines.iter().filter(|l| l.starts_with("Action:")).count(), 2);
@@ -347,6 +347,7 @@ fn rfc3887_4_a_claim_of_two_records_of_one_message_shows_each_once() {
         journey: journey_of(&mut All(records.clone()), r.clone()).unwrap().unwrap(),
         root: r.key.clone(),
         only: None,
+        ends: 0,
     };
     let a = answer(&[open(&records[0]), open(&records[1])], &own(), "e@x");
     assert_eq!(a.parts.len(), 2);
