@@ -1,6 +1,7 @@
 //! `cargo bench --bench mtqp`: TRACKs a second and how long they take, plain and over TLS, beside redis-server's GET.
 //!
-//! An index of synthetic records, a server in this process, clients on a runtime of their own; every client sends a
+//! Twice: with every answer looked up, and with answers kept until something is committed (the default), where a client that
+//! asks again costs no look-up. An index of synthetic records, a server in this process, clients on a runtime of their own; every client sends a
 //! TRACK, reads the answer, sends the next. Environment: `MSGTRK_BENCH_RECORDS` (default 100000),
 //! `MSGTRK_BENCH_SECONDS` a measurement (default 5), `MSGTRK_BENCH_CONNECTIONS` (default `1,50,1000`).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
@@ -209,23 +210,29 @@ fn main() {
     let certificate = Certificate { chain: dir.path().join("cert.pem"), key: dir.path().join("key.pem") };
     std::fs::write(&certificate.chain, made.cert.pem()).unwrap();
     std::fs::write(&certificate.key, made.signing_key.serialize_pem()).unwrap();
-    let mut config = ServerConfig { certificates: vec![certificate], ..ServerConfig::default() };
-    config.listen = vec!["127.0.0.1:0".parse().unwrap()];
-    config.listen_tls = config.listen.clone();
-    config.limits.max_connections = 4_000;
-    config.limits.max_connections_per_client = 4_000;
-    config.limits.max_commands = u64::MAX;
-    let server = Builder::new_multi_thread().enable_all().build().unwrap();
-    let handle = server.block_on(spawn(config, Arc::new(StoreTracker::new(store)), clock)).unwrap();
+    drop(store);
     let clients = Builder::new_multi_thread().enable_all().build().unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
     let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
     let tls = Arc::new(builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots).with_no_client_auth());
-    for n in connections.split(',').map(|n| n.trim().parse().unwrap()) {
-        measure(&clients, handle.plain_addresses()[0], None, n, records / TRACKABLE, time);
-        measure(&clients, handle.tls_addresses()[0], Some(tls.clone()), n, records / TRACKABLE, time);
+    for (how, kept) in [("each answer looked up:", 0), ("answers kept:", ServerConfig::default().limits.max_kept_answers_kibibytes)] {
+        println!("{how}");
+        let mut config = ServerConfig { certificates: vec![certificate.clone()], ..ServerConfig::default() };
+        config.listen = vec!["127.0.0.1:0".parse().unwrap()];
+        config.listen_tls = config.listen.clone();
+        config.limits.max_connections = 4_000;
+        config.limits.max_connections_per_client = 4_000;
+        config.limits.max_commands = u64::MAX;
+        config.limits.max_kept_answers_kibibytes = kept;
+        let server = Builder::new_multi_thread().enable_all().build().unwrap();
+        let store = Store::open(&dir.path().join("index")).unwrap();
+        let handle = server.block_on(spawn(config, Arc::new(StoreTracker::new(store)), clock)).unwrap();
+        for n in connections.split(',').map(|n| n.trim().parse().unwrap()) {
+            measure(&clients, handle.plain_addresses()[0], None, n, records / TRACKABLE, time);
+            measure(&clients, handle.tls_addresses()[0], Some(tls.clone()), n, records / TRACKABLE, time);
+        }
+        server.block_on(handle.stop(Duration::from_secs(1)));
     }
-    server.block_on(handle.stop(Duration::from_secs(1)));
     redis(dir.path());
 }
