@@ -39,7 +39,10 @@ fn took(r: &Record, p: &Recipient, c: &Record, policy: &Policy) -> bool {
         let own = [Some("localhost"), Some("127.0.0.1"), Some("::1")];
         let from_here = |x: Option<&str>| x.is_none() || own.contains(&x) || x.is_some_and(|x| one_host(x, &r.reporting_mta, None, policy));
         let same = policy.host(&r.reporting_mta) == policy.host(&c.reporting_mta);
-        return same && (from_here(c.client.ip.as_deref()) || from_here(c.client.name.as_deref().or(c.client.ip.as_deref())));
+        // A program of the recipient's may print any id: a forward, which no host stands for, keeps the Message-ID that both ends log.
+        let spoken_to = p.remote_ip.is_some() || p.remote_mta.is_some();
+        let mail = spoken_to || (r.message_id.is_some() && r.message_id == c.message_id);
+        return same && mail && (from_here(c.client.ip.as_deref()) || from_here(c.client.name.as_deref().or(c.client.ip.as_deref())));
     }
     let to = [p.remote_mta.as_deref(), p.remote_ip.as_deref()];
     let from = [c.client.name.as_deref(), c.client.ip.as_deref()];

@@ -185,6 +185,15 @@ fn r8_a_short_log_name_is_a_full_one_inside_the_own_domains_or_where_both_ends_s
 }
 
 #[test]
+fn r8_a_program_that_prints_anothers_queue_id_opens_nothing() {
+    let r = hop("mx.x.test", "A1", OUT, "m@s", 0, &[("u@x.test", "u@x.test", Action::Delivered, "", "", "B2")]);
+    for id in ["other@s", ""] {
+        let c = hop("mx.x.test", "B2", ("", ""), id, 1, &[("v@x.test", "v@x.test", Action::Delivered, "", "", "")]);
+        assert_eq!(show(&[r.clone(), c], &own()), ["mx.x.test: u@x.test>u@x.test delivered 2.0.0"]);
+    }
+}
+
+#[test]
 fn clocks_may_differ_by_a_zone_where_there_is_proof() {
     let mut records = two_hops();
     records[1] = hop("store.x.test", "B2", MX, "m@s", -13 * 3600, &[("u@x.test", "u@x.test", Action::Delivered, "", "", "")]);
