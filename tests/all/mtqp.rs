@@ -496,3 +496,63 @@ fn a_kept_answer_is_the_same_and_ends_with_its_binding() {
     NOW.fetch_add(101, std::sync::atomic::Ordering::SeqCst);
     assert!(talk(server.plain, track(SECRET).as_bytes()).contains(NOINFO));
 }
+
+#[test]
+fn rfc3886_4_2_answers_from_real_logs_name_only_whom_the_sender_addressed() {
+    use msgtrk::model::event::Action;
+    use msgtrk::model::journey::{folded, journey_of};
+    use msgtrk::mtqp::answer::{Opened, Policy, answer};
+    use msgtrk::mtqp::tracker::ByProof;
+    use std::collections::{HashMap, HashSet};
+    for dir in ["sample-logs/postfix", "sample-logs/exim"] {
+        let mut addressed: HashMap<String, HashSet<String>> = HashMap::new();
+        let mut lists: HashSet<String> = HashSet::new();
+        for line in std::fs::read_to_string(format!("{dir}/truth.jsonl")).unwrap().lines() {
+            let row: serde_json::Value = serde_json::from_str(line).unwrap();
+            // A recipient that a milter adds cannot be told from one the sender named; `never_show` is for those.
+            if row["scenario"].as_str().is_some_and(|s| s.contains("addrcpt")) {
+                continue;
+            }
+            let text = |k: &str| row[k].as_str().unwrap_or_default().to_string();
+            let to = folded(&text("to"));
+            if text("outcome") == "expanded" {
+                lists.insert(to.clone());
+            }
+            addressed.entry(text("message_id").trim_matches(['<', '>']).to_string()).or_default().insert(to);
+        }
+        let index = Index::new();
+        index.fill(&[PathBuf::from(dir)], "localhost");
+        let store = index.store();
+        let (mut answers, mut expanded) = (0, 0);
+        for (id, to) in &addressed {
+            for j in index.trace(id) {
+                // The first hop: the client is no host of ours.
+                let roots = j.records.iter().filter(|r| !j.edges.iter().any(|e| e.to == r.key) && r.message_id.as_ref() == Some(id));
+                for r in roots.filter(|r| r.client.name.as_deref().is_some_and(|n| n.starts_with("client"))) {
+                    let journey = journey_of(&mut ByProof::new(&store), r.clone()).unwrap().unwrap();
+                    let a = answer(&[Opened { journey, root: r.key.clone(), only: None, ends: 0 }], &Policy::default(), "e@x");
+                    for p in a.parts.iter().flat_map(|p| &p.recipients).filter(|p| p.original_recipient.kind == "rfc822") {
+                        let original = folded(&p.original_recipient.value);
+                        assert!(to.contains(&original), "{dir} {id}: {} was not addressed", p.original_recipient.value);
+                        if p.action == Action::Expanded {
+                            assert_eq!(folded(&p.final_recipient.value), original);
+                            expanded += 1;
+                        } else {
+                            assert!(
+                                !lists.contains(&original)
+                                    || a.parts
+                                        .iter()
+                                        .flat_map(|p| &p.recipients)
+                                        .any(|q| q.action == Action::Expanded && folded(&q.original_recipient.value) == original),
+                                "{dir} {id}: {original} is a list: {p:?}"
+                            );
+                        }
+                    }
+                    answers += 1;
+                }
+            }
+        }
+        println!("{dir}: {answers} answers, {expanded} expanded");
+        assert!(answers > 100 && expanded > 5, "{dir}: {answers} answers, {expanded} expanded");
+    }
+}

@@ -1,6 +1,7 @@
 //! What an answer may show, by config.
 
 use crate::model::query::Pattern;
+use crate::model::record::Recipient;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -40,6 +41,9 @@ pub struct Policy {
     pub public_name: Option<String>,
     /// Own domains: a short log name and a full one are one host only inside them.
     pub own_domains: Vec<String>,
+    /// Addresses that no answer names, with `*` as wildcard: those that a milter or `always_bcc` adds (an archive) look in
+    /// logs as if the sender had addressed them.
+    pub never_show: Vec<String>,
     /// Addresses whose forwarding targets are hidden, with `*` as wildcard: `*@example.org`.
     pub hide_forwarding_of: Vec<String>,
     /// What is said of them instead: `relayed` or `delivered`.
@@ -72,6 +76,14 @@ impl Policy {
 
     pub(super) fn hides_forwarding_of(&self, address: &str) -> bool {
         self.hide_forwarding_of.iter().any(|p| Pattern::new(p).matches(address))
+    }
+
+    pub(super) fn may_show(&self, p: &Recipient) -> bool {
+        let meets = |pattern: &String| {
+            let pattern = Pattern::new(pattern);
+            pattern.matches(&p.original_recipient) || pattern.matches(&p.final_recipient)
+        };
+        !self.never_show.iter().any(meets)
     }
 
     pub(super) fn tracks(&self, host: &str) -> bool {

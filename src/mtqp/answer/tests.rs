@@ -286,6 +286,19 @@ fn rfc3886_4_2_forwarding_addresses_are_hidden_by_rule() {
 }
 
 #[test]
+fn who_was_added_on_the_way_is_not_shown_where_a_rule_says_so() {
+    let to = |who| (who, who, Action::Relayed, "store.x.test", "192.0.2.2", "B2");
+    let last = |who| (who, who, Action::Delivered, "", "", "");
+    let records = [
+        hop("mx.x.test", "A1", OUT, "m@s", 0, &[to("u@x.test"), to("archive@x.test")]),
+        hop("store.x.test", "B2", MX, "m@s", 1, &[last("u@x.test"), last("archive@x.test")]),
+    ];
+    let rule = Policy { never_show: vec!["archive@*".into()], ..own() };
+    let said = show(&records, &rule);
+    assert!(said.len() == 2 && !said.concat().contains("archive"), "{said:?}");
+}
+
+#[test]
 fn a_grant_for_one_recipient_shows_that_one_only() {
     let to = |who| (who, who, Action::Relayed, "store.x.test", "192.0.2.2", "B2");
     let last = |who| (who, who, Action::Delivered, "", "", "");

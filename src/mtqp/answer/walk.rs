@@ -140,7 +140,7 @@ fn is_forward(p: &Recipient) -> bool {
 }
 
 fn line(o: &Opened, r: &Record, original: &str, mine: &[usize], records: &[&Record], policy: &Policy) -> Option<Line> {
-    let people: Vec<&Recipient> = mine.iter().filter_map(|n| r.recipients.get(*n)).collect();
+    let people: Vec<&Recipient> = mine.iter().filter_map(|n| r.recipients.get(*n)).filter(|p| policy.may_show(p)).collect();
     let first = people.first().copied()?;
     let mut said = refined(o, r, first);
     let several = people.iter().any(|p| folded(&p.final_recipient) != folded(&first.final_recipient));
