@@ -29,12 +29,15 @@ impl Memory {
         Memory { path, servers, changed: false }
     }
 
-    /// Notes what a session was like, and says what is worse than it was.
-    pub fn learn(&mut self, server: &str, offered: bool, tls: Option<&TlsFacts>) -> Vec<String> {
+    /// Notes what a session was like, and says what is worse than it was. `wanted`: TLS would have been taken.
+    pub fn learn(&mut self, server: &str, offered: bool, wanted: bool, tls: Option<&TlsFacts>) -> Vec<String> {
         let known = self.servers.get(server).cloned().unwrap_or_default();
         let mut warnings = Vec::new();
         if known.offers_tls && !offered {
             warnings.push(format!("{server} offered TLS before and does not now: somebody in between may have taken the offer away"));
+        }
+        if known.certificate.is_some() && offered && wanted && tls.is_none() {
+            warnings.push(format!("{server} began TLS before and refuses it now: it was asked in the clear"));
         }
         let now = tls.map(|t| t.fingerprint.clone());
         // A certificate that holds may change: they are renewed. One that nobody vouches for is known by itself only.
@@ -87,15 +90,17 @@ mod tests {
         let path = Some(dir.path().join("state/servers.json"));
         let facts = |f: &str| TlsFacts { version: TlsVersion::Tls13, held: false, fingerprint: f.into() };
         let mut first = Memory::open(path.clone());
-        assert!(first.learn("a.test", true, Some(&facts("aa"))).is_empty());
-        assert!(first.learn("plain.test", false, None).is_empty());
+        assert!(first.learn("a.test", true, true, Some(&facts("aa"))).is_empty());
+        assert!(first.learn("plain.test", false, true, None).is_empty());
         first.save();
         let mut second = Memory::open(path.clone());
-        assert!(second.learn("a.test", true, Some(&facts("bb")))[0].contains("another certificate"));
-        assert!(second.learn("a.test", false, None)[0].contains("offered TLS before"));
-        assert!(second.learn("plain.test", false, None).is_empty());
+        assert!(second.learn("a.test", true, true, Some(&facts("bb")))[0].contains("another certificate"));
+        assert!(second.learn("a.test", false, true, None)[0].contains("offered TLS before"));
+        assert!(second.learn("a.test", true, true, None)[0].contains("refuses it now"));
+        assert!(second.learn("a.test", true, false, None).is_empty(), "--tls off");
+        assert!(second.learn("plain.test", false, true, None).is_empty());
         second.save();
-        assert!(Memory::open(path).learn("a.test", false, None)[0].contains("offered TLS before"));
+        assert!(Memory::open(path).learn("a.test", false, true, None)[0].contains("offered TLS before"));
     }
 
     #[test]
@@ -103,6 +108,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("servers.json");
         std::fs::write(&path, b"{\"a\": {\"offe").unwrap();
-        assert!(Memory::open(Some(path)).learn("a", false, None).is_empty());
+        assert!(Memory::open(Some(path)).learn("a", false, true, None).is_empty());
     }
 }

@@ -205,7 +205,8 @@ impl Agent {
         let private = targets.iter().any(|t| t.listed || !is_public(&t.address.ip()));
         let mut connection: Connection = connect(&targets, &self.options).await?;
         let key = port.map_or_else(|| host.to_string(), |p| format!("{host}:{p}"));
-        for warning in self.memory.learn(&key, connection.offered_tls, connection.tls.as_ref()) {
+        let wanted = self.options.tls != TlsMode::Off;
+        for warning in self.memory.learn(&key, connection.offered_tls, wanted, connection.tls.as_ref()) {
             anstream::eprintln!("msgtrk: warning: {}", clean(&warning));
         }
         let replies = connection.track(claims).await?;
