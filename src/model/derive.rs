@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 pub fn derive(stored: &StoredRecord) -> Record {
     let events: Vec<Event> = stored.events().collect();
     let first = events.first().map_or(EPOCH, stamp);
-    let last = events.iter().max_by_key(|e| e.head.time).map_or(EPOCH, stamp);
+    let last = events.iter().filter(|e| e.head.kind != Kind::Binding).max_by_key(|e| e.head.time).map_or(EPOCH, stamp);
     let mut r = Record {
         key: stored.key.clone(),
         role: stored.role,
@@ -34,6 +34,7 @@ pub fn derive(stored: &StoredRecord) -> Record {
         verdict: None,
         remark: None,
         recipients: Vec::new(),
+        bindings: Vec::new(),
         events: Vec::new(),
     };
     let mut people = People::default();
@@ -56,12 +57,14 @@ pub fn derive(stored: &StoredRecord) -> Record {
                 r.remark = event.text(Field::Remark).or(r.remark.take());
             }
             Kind::Arrival | Kind::Queued => people.addressed(event),
-            Kind::Binding | Kind::Report => {}
+            Kind::Binding => super::binding::take(&mut r.bindings, event),
+            Kind::Report => {}
         }
     }
     people.settle(&mut r);
     r.recipients = people.list;
     r.closed |= all_ended(&r);
+    super::binding::mark_next(&mut r.recipients, &events);
     r
 }
 
@@ -138,6 +141,7 @@ impl People {
                 diagnostic: None,
                 disposition: None,
                 redirected_to: None,
+                next_tracks: false,
             });
             self.list.len() - 1
         });

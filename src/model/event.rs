@@ -211,7 +211,7 @@ impl Field {
     /// Whether it names a message, at this host or at another.
     pub fn is_id(self) -> bool {
         use Field::*;
-        matches!(self, QueueId | MessageId | EnvelopeId | RemoteQueueId | OrigQueueId | ReplyId | NoticeQueueId | NoticeOf)
+        matches!(self, QueueId | MessageId | EnvelopeId | RemoteQueueId | OrigQueueId | ReplyId | NoticeQueueId | NoticeOf | Certifier)
     }
 }
 

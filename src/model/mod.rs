@@ -5,6 +5,7 @@
 //! had the same queue id, [`query`] is what is asked for, [`journey`] what is answered, [`direction`] tells inbound from
 //! outbound, [`redact`] takes people out of what is stored.
 
+mod binding;
 pub mod derive;
 pub mod direction;
 pub mod event;

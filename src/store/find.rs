@@ -16,7 +16,7 @@ use tantivy::{BitSet, DocAddress, DocId, DocSet, Searcher, SegmentReader, TERMIN
 const STEP: usize = 512;
 
 /// Records that a walk has had already.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Seen(HashSet<DocAddress>);
 
 /// A walk over the store from id to id, for one journey.

@@ -26,6 +26,7 @@ fn recipient(address: &str, action: Action, to: Option<&str>, at: i64) -> Recipi
         diagnostic: None,
         disposition: None,
         redirected_to: None,
+        next_tracks: false,
     }
 }
 
@@ -41,6 +42,7 @@ fn record(role: Role, host: &str, id: usize, mail: &str, from: i64, until: i64, 
         last_event_date: stamp(until),
         closed: true,
         reply_id: None,
+        bindings: Vec::new(),
         message_id: Some(mail.into()),
         envelope_id: None,
         envelope_from: None,
