@@ -5,6 +5,7 @@ mod demo;
 mod json;
 mod parsers;
 mod progress;
+mod reported;
 mod search;
 mod stats;
 mod stuck;

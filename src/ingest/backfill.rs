@@ -6,6 +6,7 @@
 
 use super::commit::Committer;
 use super::fold::Fold;
+use super::mail::{self, MailCounts};
 use super::parse_block::{Chunk, Counts, parse_block};
 use crate::config::Site;
 use crate::ledger::Ledger;
@@ -65,6 +66,8 @@ pub struct Summary {
     pub bytes: u64,
     /// What became of the lines.
     pub counts: Counts,
+    /// What became of mails.
+    pub mail: MailCounts,
     /// Lines longer than a line may be, cut.
     pub oversized: u64,
     /// Lines whose stamp is no date.
@@ -131,8 +134,10 @@ struct Run<'a, 'p> {
 /// Only what concerns the index as a whole; what is wrong with one input is in [`Summary::problems`].
 pub fn backfill(store: &Store, options: &Options, progress: &dyn Progress) -> Result<Summary, StoreError> {
     let committer = Committer::new(store)?;
-    let known: Vec<FileState> = store.sources()?.iter().filter_map(|s| serde_json::from_str(s).ok()).collect();
-    let found = discover(&options.paths);
+    let sources = store.sources()?;
+    let known: Vec<FileState> = sources.iter().filter_map(|s| serde_json::from_str(s).ok()).collect();
+    let mut found = discover(&options.paths);
+    let mails = mail::take(&mut found.series);
     let all = || found.series.iter().flat_map(|s| &s.files);
     progress.total(all().filter_map(|f| std::fs::metadata(&f.path).ok()).map(|m| m.len()).sum());
     let mut run = Run {
@@ -149,6 +154,7 @@ pub fn backfill(store: &Store, options: &Options, progress: &dyn Progress) -> Re
     for problem in found.problems {
         run.problem(&problem, true);
     }
+    run.mails(&mails, sources)?;
     for series in &found.series {
         run.series(series)?;
         if run.stopped() {
@@ -175,6 +181,23 @@ impl Run<'_, '_> {
         self.summary.problems.push(text);
         let garbage = matches!(error, SourceError::Binary { .. } | SourceError::Unsupported { .. });
         self.summary.incomplete |= named || !garbage;
+    }
+
+    fn mails(&mut self, mails: &mail::Found, known: Vec<String>) -> Result<(), StoreError> {
+        let o = self.options;
+        let job = mail::Job {
+            committer: &mut self.committer,
+            known,
+            reader: &o.parsers.reports,
+            site: o.site,
+            budget: o.budget,
+            stop: o.stop,
+            progress: self.progress,
+        };
+        let before = self.summary.problems.len();
+        self.summary.mail = mail::read(job, mails, &mut self.summary.problems)?;
+        self.summary.incomplete |= self.summary.problems.len() > before;
+        Ok(())
     }
 
     fn named(&self, path: &Path) -> bool {

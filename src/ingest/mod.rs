@@ -3,4 +3,5 @@
 pub mod backfill;
 mod commit;
 mod fold;
+pub mod mail;
 pub mod parse_block;

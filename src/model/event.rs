@@ -200,6 +200,10 @@ named_enum! {
         Confidence = 48, "confidence";
         /// Host that handed us the notification.
         ReportedBy = 49, "reported_by";
+        /// Message-ID of a notification's own mail, without angle brackets.
+        ReportId = 60, "report_id";
+        /// How a claim's status was found, where the notification gives none (`diagnostic`, `smtp code`, `text`, `action`).
+        StatusFrom = 61, "status_from";
     }
 }
 

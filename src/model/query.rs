@@ -85,7 +85,7 @@ pub struct Query {
     pub until: Option<i64>,
     /// Smallest and largest size in bytes, inclusive.
     pub size: Option<(u64, u64)>,
-    /// Only hops, rejects or witnesses; `None` is hops and rejects.
+    /// Only hops, rejects, witnesses or reports; `None` is hops and rejects.
     pub role: Option<Role>,
     /// Still queued only (not closed).
     pub open: bool,
@@ -106,7 +106,7 @@ impl Query {
     pub fn matches(&self, r: &Record) -> bool {
         let role_ok = match self.role {
             Some(role) => r.role == role,
-            None => r.role != Role::Witness,
+            None => matches!(r.role, Role::Hop | Role::Reject),
         };
         role_ok
             && any(&self.from, &[r.envelope_from.as_deref()])

@@ -2,6 +2,7 @@
 
 use super::file::{ActionRule, Expect, ParserError, ParserFile, Pattern};
 use super::frame::{self, Frame};
+use super::dsn::Reader;
 use super::reply::Replies;
 use crate::model::event::{Action, Field, Kind, Span};
 use crate::model::line::{Fragment, RawStamp};
@@ -26,6 +27,8 @@ pub struct Parsers {
     pub files: Vec<ParserFile>,
     /// What next hosts' replies say.
     pub replies: Replies,
+    /// Reads reports that come back as mail.
+    pub reports: Reader,
 }
 
 impl Parsers {
@@ -42,7 +45,7 @@ impl Parsers {
                 files.push(file);
             }
         }
-        Ok(Arc::new(Parsers { files, replies }))
+        Ok(Arc::new(Parsers { files, replies, reports: Reader::load(folder)? }))
     }
 
     /// The file of that name.

@@ -16,6 +16,7 @@ mod blocks;
 mod decompress;
 mod discover;
 mod identity;
+pub mod mailbox;
 mod open;
 mod order;
 #[cfg(test)]

@@ -36,11 +36,12 @@ pub(super) mod prefix {
     pub const STATUS: &str = "s:";
     pub const RELAY: &str = "r:";
     pub const MTA: &str = "m:";
-    /// Whole terms, not prefixes: not closed; hop; reject; witness.
+    /// Whole terms, not prefixes: not closed; hop; reject; witness; report.
     pub const OPEN: &str = "o";
     pub const HOP: &str = "H";
     pub const REJECT: &str = "R";
     pub const WITNESS: &str = "W";
+    pub const REPORT: &str = "D";
 }
 
 /// The term of a role.
@@ -49,6 +50,7 @@ pub(super) fn role_term(role: Role) -> &'static str {
         Role::Hop => prefix::HOP,
         Role::Reject => prefix::REJECT,
         Role::Witness => prefix::WITNESS,
+        Role::Report => prefix::REPORT,
     }
 }
 

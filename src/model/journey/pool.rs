@@ -23,6 +23,8 @@ pub(super) struct Pool {
     /// Child of (record, recipient), where the hand-over names one.
     pub(super) next: FxHashMap<(usize, usize), usize>,
     truncated: bool,
+    /// Notifications met on the way.
+    pub(super) reports: Vec<Record>,
 }
 
 impl Pool {
@@ -30,6 +32,10 @@ impl Pool {
     /// to the seeds, and may belong.
     pub(super) fn grow<L: Lookup>(&mut self, lookup: &mut L, seeds: Vec<Record>, others: Vec<Record>) -> Result<(), L::Error> {
         let is_witness = |r: &Record| r.role == Role::Witness;
+        let is_report = |r: &Record| r.role == Role::Report;
+        let (reports, seeds): (Vec<_>, Vec<_>) = seeds.into_iter().partition(is_report);
+        let (more, others): (Vec<_>, Vec<_>) = others.into_iter().partition(is_report);
+        self.reports.extend(reports.into_iter().chain(more).take(MAX_RECORDS));
         let (mut witnesses, mut todo): (Vec<_>, Vec<_>) = seeds.into_iter().partition(is_witness);
         // Found under an id, but without a tie to any hop yet: a later hop may be the tie.
         let (more, mut apart): (Vec<_>, Vec<_>) = others.into_iter().filter(|r| r.role != Role::Reject).partition(is_witness);
@@ -47,6 +53,7 @@ impl Pool {
             }
             let mut ids: Vec<String> = record.recipients.iter().filter_map(|p| p.remote_queue_id.clone()).collect();
             ids.extend(record.queue_id.clone().into_iter().chain(record.orig_queue_id.clone()).chain(record.message_id.clone()));
+            ids.extend(record.envelope_id.clone());
             self.ids.add(self.hops.len(), &record);
             self.hops.push(record);
             for id in ids {
@@ -56,6 +63,7 @@ impl Pool {
                 for r in lookup.by_id(&id)? {
                     match r.role {
                         Role::Hop if !seen.contains(&r.key) => apart.push(r),
+                        Role::Report if self.reports.len() < MAX_RECORDS => self.reports.push(r),
                         Role::Witness if witnesses.len() < MAX_RECORDS && seen.insert(r.key.clone()) => witnesses.push(r),
                         _ => {}
                     }
@@ -218,6 +226,8 @@ impl Pool {
             edges: edges.iter().map(|&(a, b, by)| Edge { from: key(a), to: key(b), by }).collect(),
             endings,
             truncated: self.truncated,
+            reports: Vec::new(),
+            apart: Vec::new(),
         }
     }
 }

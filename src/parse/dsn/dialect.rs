@@ -200,6 +200,16 @@ impl Dialect {
         })
     }
 
+    /// Number of samples.
+    pub fn samples(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Number of expressions that find recipients.
+    pub fn rules(&self) -> usize {
+        self.recipients.len() + usize::from(self.recipient_header.is_some())
+    }
+
     /// Whether a mail is of this dialect.
     pub(super) fn is_of(&self, header: &dyn Fn(&str) -> Option<String>, text: &str) -> bool {
         self.text.as_ref().is_none_or(|t| t.is_match(text))

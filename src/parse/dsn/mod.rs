@@ -299,6 +299,29 @@ impl Reader {
     }
 }
 
+/// Names for [`field_of`], in the order they are shown; whether each is the claim's own.
+pub const FIELDS: [(&str, bool); 19] = [
+    ("reporting_mta", false),
+    ("queue_id", false),
+    ("envelope_id", false),
+    ("message_id", false),
+    ("envelope_from", false),
+    ("subject", false),
+    ("report_id", false),
+    ("dialect", false),
+    ("original_recipient", true),
+    ("final_recipient", true),
+    ("action", true),
+    ("status", true),
+    ("status_from", true),
+    ("reason", true),
+    ("remote_mta", true),
+    ("remote_ip", true),
+    ("disposition", true),
+    ("confidence", true),
+    ("diagnostic", true),
+];
+
 /// A claim's (or its report's) field by name, as samples and the corpus in `tests/dsn` name them.
 pub fn field_of(r: &Report, c: &Claim, name: &str) -> Option<String> {
     let own = |v: &str| Some(v.to_string());
