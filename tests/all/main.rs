@@ -5,5 +5,6 @@ mod fold;
 mod hostile;
 mod inputs;
 mod structure;
+mod reports;
 mod support;
 mod truth;
