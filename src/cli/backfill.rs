@@ -11,8 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 #[derive(clap::Args)]
-#[command(after_help = "Reads logs, and mailboxes (Maildir, mbox, single mails) with delivery reports in them; plain, gzip, bzip2, xz and zstd, known by content; rotated files oldest first. What was read \
-before, even if it was compressed or renamed since, is not read again. Ctrl-C commits and stops; the next run goes on.")]
+#[command(
+    after_help = "Reads logs, and mailboxes (Maildir, mbox, single mails) with delivery reports in them; plain, gzip, bzip2, xz and zstd, known by content; rotated files oldest first. What was read \
+before, even if it was compressed or renamed since, is not read again. Ctrl-C commits and stops; the next run goes on."
+)]
 pub struct Arguments {
     /// Files, folders (with all below them), or - for standard input
     #[arg(required = true, value_name = "PATH")]

@@ -91,7 +91,9 @@ pub fn claimed(store: &Store, query: &Query, action: Action) -> Result<Found, St
         });
         match found {
             Ok(found) => {
-                let any_role = |r: &Record| query.matches(r) || (r.role == Role::Report && Query { role: Some(Role::Report), ..query.clone() }.matches(r));
+                let any_role = |r: &Record| {
+                    query.matches(r) || (r.role == Role::Report && Query { role: Some(Role::Report), ..query.clone() }.matches(r))
+                };
                 records.extend(found.into_iter().filter(any_role).filter(|r| keys.insert(r.key.clone())));
             }
             Err(e) => problem = Some(e),

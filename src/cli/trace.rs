@@ -66,7 +66,8 @@ pub fn show(cx: &Context, j: &Journey, lines: bool) -> String {
     for r in &j.apart {
         let who = r.recipients.iter().map(|p| format!("{} {} {}", clean(&p.final_recipient), p.action.as_str(), clean(&p.status)));
         let who = who.take(5).collect::<Vec<_>>().join(", ");
-        let _ = writeln!(out, "{}", paint(dim(), &format!("  (kept apart: a report by {} that does not fit: {who})", clean(&r.reporting_mta))));
+        let _ =
+            writeln!(out, "{}", paint(dim(), &format!("  (kept apart: a report by {} that does not fit: {who})", clean(&r.reporting_mta))));
     }
     if j.truncated {
         out.push_str("  ... cut: more records than one journey may have\n");
@@ -253,7 +254,11 @@ fn beside(cx: &Context, e: &Ending) -> String {
     }
     for c in claims {
         let when = text::moment(cx.zone, c.date.micros, false);
-        let state = c.disposition.as_deref().filter(|d| *d != "deleted").map_or_else(|| format!("{} {}", c.action.as_str(), clean(&c.status)), clean);
+        let state = c
+            .disposition
+            .as_deref()
+            .filter(|d| *d != "deleted")
+            .map_or_else(|| format!("{} {}", c.action.as_str(), clean(&c.status)), clean);
         let doubt = if c.agrees.contains(&"reporting_mta") { "" } else { ", a host unknown here" };
         let _ = write!(out, "; {} reports {}, {when} (DSN{doubt})", clean(&c.by), paint(action_style(c.action), &state));
     }

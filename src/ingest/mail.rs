@@ -7,9 +7,9 @@
 use super::backfill::Progress;
 use super::commit::Committer;
 use crate::config::Site;
-use crate::ledger::{Entry, Ledger, Origin};
-use crate::model::event::{Field, Head, Kind, MAX_LINE, Span};
-use crate::model::record::Role;
+use crate::ledger::Change;
+use crate::model::event::{Field, Head, Kind, MAX_LINE, Span, encode};
+use crate::model::record::{Role, Slot};
 use crate::model::time::{Precision, SECOND};
 use crate::parse::dsn::{Claim, Reader, Reading, Report, Sort};
 use crate::source::mailbox::{Kind as FileKind, Mail, Mailbox, is_maildir, kind_of};
@@ -53,48 +53,56 @@ pub fn parse(reader: &Reader, mails: &[Mail]) -> Vec<Reading> {
     mails.par_iter().map(|m| reader.read(&m.bytes)).collect()
 }
 
-/// Puts reports into a record table.
+/// Gathers what reports say, on its way to a commit.
 pub struct MailFold<'a> {
     site: &'a Site,
-    origins: FxHashMap<(String, String), u32>,
+    changes: FxHashMap<Slot, Change>,
+    bytes: usize,
     /// What became of the mails so far.
     pub counts: MailCounts,
 }
 
 impl<'a> MailFold<'a> {
-    /// For one record table: the numbers it gives to origins are remembered.
+    /// Nothing yet.
     pub fn new(site: &'a Site) -> Self {
-        MailFold { site, origins: FxHashMap::default(), counts: MailCounts::default() }
+        MailFold { site, changes: FxHashMap::default(), bytes: 0, counts: MailCounts::default() }
     }
 
-    /// Folds what a mail was read as.
-    pub fn fold(&mut self, ledger: &mut Ledger, mail: &Mail, reading: &Reading) {
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Hands out all that was gathered, for [`crate::ledger::merge`] and a commit.
+    pub fn drain(&mut self) -> Vec<Change> {
+        self.bytes = 0;
+        std::mem::take(&mut self.changes).into_values().collect()
+    }
+
+    /// Takes what a mail was read as.
+    pub fn fold(&mut self, mail: &Mail, reading: &Reading) {
         self.counts.mails += 1;
         self.counts.cut += u64::from(mail.size > mail.bytes.len() as u64);
         match reading {
-            Reading::Reports(reports) => reports.iter().for_each(|r| self.report(ledger, r, mail.received)),
+            Reading::Reports(reports) => reports.iter().for_each(|r| self.report(r, mail.received)),
             Reading::Other(other) => *self.counts.others.entry(other.as_str().into()).or_default() += 1,
         }
     }
 
-    fn report(&mut self, ledger: &mut Ledger, r: &Report, received: i64) {
+    fn report(&mut self, r: &Report, received: i64) {
         self.counts.reports += 1;
         self.counts.claims += r.claims.len() as u64;
         self.counts.left_out += r.left_out;
-        let key = (self.site.host_name(r.host()), r.dialect.clone());
-        let origin = match self.origins.get(&key) {
-            Some(n) => *n,
-            None => {
-                let (host, mta) = key.clone();
-                let n = ledger.origin(Origin { host, instance: INSTANCE.into(), mta, role: Role::Report });
-                self.origins.insert(key, n);
-                n
-            }
-        };
-        let name = r.name();
+        let named = Some(r.host())
+            .filter(|h| h.len() <= 255 && h.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':')));
+        let slot = Slot { host: self.site.host_name(named.unwrap_or("unknown")), instance: INSTANCE.into(), queue_id: r.name() };
         let (time, written) = r.date.or(r.arrival_date.map(|a| (a, a))).unwrap_or((received, received));
-        for claim in &r.claims {
-            let (line, extra, spans) = event_text(r, claim);
+        let change = self.changes.entry(slot.clone()).or_insert_with(|| {
+            self.bytes += 256;
+            Change { slot, mta: r.dialect.clone(), role: Role::Report, reused: false, events: Vec::new() }
+        });
+        for (n, claim) in r.claims.iter().enumerate() {
+            let (line, extra, spans) = event_text((n == 0).then_some(r), claim);
             let head = Head {
                 kind: Kind::Report,
                 action: Some(claim.action),
@@ -103,16 +111,18 @@ impl<'a> MailFold<'a> {
                 written,
                 ordinal: 0,
             };
-            let entry = Entry { origin, role: Role::Report, queue_id: name.as_bytes(), head, spans: &spans, line: &line, extra: &extra };
-            ledger.add(&entry, || false);
+            let before = change.events.len();
+            encode(&mut change.events, &head, &spans, &line, &extra);
+            self.bytes += change.events.len() - before;
         }
     }
 }
 
 /// The event of a claim: the fields as they stood in the report, and where in them (or behind them) each value is.
-fn event_text(r: &Report, c: &Claim) -> (Vec<u8>, Vec<u8>, Vec<Span>) {
+/// What is said of the message as a whole (`r`) stands in the first claim's event only.
+fn event_text(r: Option<&Report>, c: &Claim) -> (Vec<u8>, Vec<u8>, Vec<Span>) {
     let mut line = String::new();
-    for (name, value) in r.fields.iter().chain(&c.fields) {
+    for (name, value) in r.into_iter().flat_map(|r| &r.fields).chain(&c.fields) {
         line.push_str(&format!("{name}: {value}\n"));
     }
     if line.is_empty() {
@@ -137,18 +147,8 @@ fn event_text(r: &Report, c: &Claim) -> (Vec<u8>, Vec<u8>, Vec<Span>) {
         spans.push(Span { field, start: start as u32, len: value.len() as u32 });
     };
     let seconds = |n: Option<i64>| n.map(|n| n.to_string());
-    let sort = (r.sort != Sort::Delivery).then(|| r.sort.as_str().to_string());
-    let values = [
-        (Field::QueueId, r.queue_id.clone()),
-        (Field::MessageId, r.message_id.clone()),
-        (Field::EnvelopeId, r.envelope_id.clone()),
-        (Field::EnvelopeFrom, r.envelope_from.clone()),
-        (Field::Subject, r.subject.clone()),
-        (Field::ReportId, r.report_id.clone()),
-        (Field::ReportedBy, r.handed_by.clone()),
-        (Field::ReportingMta, r.reporting_mta.clone()),
-        (Field::ArrivalDate, seconds(r.arrival_date)),
-        (Field::NoticeKind, sort),
+    let mut values = r.map(of_message).unwrap_or_default();
+    values.extend([
         (Field::OriginalRecipient, c.original_recipient.clone()),
         (Field::FinalRecipient, Some(c.final_recipient.clone())),
         (Field::Status, Some(c.status.clone())),
@@ -161,14 +161,30 @@ fn event_text(r: &Report, c: &Claim) -> (Vec<u8>, Vec<u8>, Vec<Span>) {
         (Field::Reason, c.reason.clone()),
         (Field::Disposition, c.disposition.clone()),
         (Field::Confidence, c.low.then(|| "low".to_string())),
-        (Field::Program, Some(format!("dsn/{}", r.dialect))),
-    ];
+    ]);
     for (field, value) in values {
         if let Some(value) = value {
             add(field, &value);
         }
     }
     (line, extra, spans)
+}
+
+/// What a report says of the message as a whole.
+fn of_message(r: &Report) -> Vec<(Field, Option<String>)> {
+    vec![
+        (Field::QueueId, r.queue_id.clone()),
+        (Field::MessageId, r.message_id.clone()),
+        (Field::EnvelopeId, r.envelope_id.clone()),
+        (Field::EnvelopeFrom, r.envelope_from.clone()),
+        (Field::Subject, r.subject.clone()),
+        (Field::ReportId, r.report_id.clone()),
+        (Field::ReportedBy, r.handed_by.clone()),
+        (Field::ReportingMta, r.reporting_mta.clone()),
+        (Field::ArrivalDate, r.arrival_date.map(|n| n.to_string())),
+        (Field::NoticeKind, (r.sort != Sort::Delivery).then(|| r.sort.as_str().to_string())),
+        (Field::Program, Some(format!("dsn/{}", r.dialect))),
+    ]
 }
 
 /// Mail among the paths of a backfill.
@@ -231,7 +247,6 @@ pub(super) fn read(job: Job, found: &Found, problems: &mut Vec<String>) -> Resul
     let mboxes = found.mboxes.iter().map(|p| Mailbox::mbox(p, known));
     let folders = found.folders.iter().map(|(p, files)| Mailbox::folder(p, files.clone(), known));
     let mut fold = MailFold::new(job.site);
-    let mut ledger = Ledger::default();
     let mut states: Vec<(String, String)> = Vec::new();
     for mut mailbox in maildirs.chain(mboxes).chain(folders) {
         job.progress.file(mailbox.path());
@@ -247,16 +262,16 @@ pub(super) fn read(job: Job, found: &Found, problems: &mut Vec<String>) -> Resul
                 }
             };
             for (mail, reading) in mails.iter().zip(parse(job.reader, &mails)) {
-                fold.fold(&mut ledger, mail, &reading);
+                fold.fold(mail, &reading);
             }
-            if ledger.bytes() > job.budget {
+            if fold.bytes() > job.budget {
                 put(&mut states, mailbox.states());
-                job.committer.commit(ledger.drain(), std::mem::take(&mut states))?;
+                job.committer.commit(fold.drain(), std::mem::take(&mut states))?;
             }
         }
         put(&mut states, mailbox.states());
     }
-    job.committer.commit(ledger.drain(), states)?;
+    job.committer.commit(fold.drain(), states)?;
     Ok(fold.counts)
 }
 

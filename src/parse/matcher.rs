@@ -1,8 +1,8 @@
 //! Lines to events: dispatch by program, then the few patterns of that program, in order.
 
+use super::dsn::Reader;
 use super::file::{ActionRule, Expect, ParserError, ParserFile, Pattern};
 use super::frame::{self, Frame};
-use super::dsn::Reader;
 use super::reply::Replies;
 use crate::model::event::{Action, Field, Kind, Span};
 use crate::model::line::{Fragment, RawStamp};

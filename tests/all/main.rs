@@ -4,7 +4,7 @@
 mod fold;
 mod hostile;
 mod inputs;
-mod structure;
 mod reports;
+mod structure;
 mod support;
 mod truth;

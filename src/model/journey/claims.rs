@@ -37,7 +37,7 @@ fn same(a: &Option<String>, b: &Option<String>) -> bool {
 fn named_by(hop: &Record, report: &Record) -> Option<&'static str> {
     let own = same_host(&hop.reporting_mta, &report.reporting_mta);
     let age = report.arrival_date.micros - hop.arrival_date.micros;
-    let timely = age >= -PROOF_WINDOW && age <= LONGEST_AGO;
+    let timely = (-PROOF_WINDOW..=LONGEST_AGO).contains(&age);
     match () {
         () if own && timely && same(&hop.queue_id, &report.queue_id) => Some("queue_id"),
         () if same(&hop.envelope_id, &report.envelope_id) => Some("envelope_id"),
@@ -62,7 +62,8 @@ fn tie(hop: &Record, report: &Record, claim: &Recipient) -> Option<Tie> {
     let is = |p: &Recipient| nobody || names(p).iter().any(|n| !n.is_empty() && wanted.contains(n));
     let recipients: Vec<usize> = hop.recipients.iter().enumerate().filter(|(_, p)| is(p)).map(|(n, _)| n).collect();
     let went = |p: &Recipient| {
-        p.remote_mta.as_deref().is_some_and(|m| same_host(m, &report.reporting_mta)) || p.remote_ip.as_deref() == Some(&report.reporting_mta)
+        p.remote_mta.as_deref().is_some_and(|m| same_host(m, &report.reporting_mta))
+            || p.remote_ip.as_deref() == Some(&report.reporting_mta)
     };
     Some(Tie {
         own: same_host(&hop.reporting_mta, &report.reporting_mta),
@@ -106,7 +107,9 @@ fn reported(hop: &Record, report: &Record, claim: &Recipient, t: &Tie, logged: b
 
 /// Puts a claim beside a recipient, once: copies to postmaster and the like say the same again.
 fn put(p: &mut Recipient, claim: Reported) {
-    let again = |r: &Reported| (r.action, &r.status, &r.by, r.date, &r.disposition) == (claim.action, &claim.status, &claim.by, claim.date, &claim.disposition);
+    let again = |r: &Reported| {
+        (r.action, &r.status, &r.by, r.date, &r.disposition) == (claim.action, &claim.status, &claim.by, claim.date, &claim.disposition)
+    };
     if p.reported.len() >= MAX_BESIDE || p.reported.iter().any(again) {
         return;
     }
@@ -217,7 +220,11 @@ pub(super) fn alone(mut reports: Vec<Record>, seeds: &FxHashSet<String>) -> Vec<
     let mut group: Vec<usize> = (0..reports.len()).collect();
     let mut first: FxHashMap<String, usize> = FxHashMap::default();
     for (n, r) in reports.iter().enumerate() {
-        let ids = [("m", r.message_id.clone()), ("e", r.envelope_id.clone()), ("q", r.queue_id.as_ref().map(|q| format!("{}/{q}", r.reporting_mta)))];
+        let ids = [
+            ("m", r.message_id.clone()),
+            ("e", r.envelope_id.clone()),
+            ("q", r.queue_id.as_ref().map(|q| format!("{}/{q}", r.reporting_mta))),
+        ];
         for id in ids.into_iter().filter_map(|(sort, id)| Some(format!("{sort}{}", id.filter(|i| !i.is_empty())?))) {
             let to = *first.entry(id).or_insert(n);
             let (a, b) = (group.get(to).copied().unwrap_or(n), group.get(n).copied().unwrap_or(n));
@@ -272,18 +279,12 @@ fn endings(reports: &[Record]) -> Vec<Ending> {
                 None => leaves.push(ending(r, p)),
             }
         }
-        // One address that one host both delivered and failed stands for several.
-        let both = |r: &Record| [Action::Failed, Action::Delivered].iter().all(|a| of_name.iter().any(|(o, p)| o.reporting_mta == r.reporting_mta && p.action == *a));
-        if leaves.len() > 1 || of_name.iter().any(|(r, _)| both(r)) {
-            if let (Some(first), 2..) = (leaves.first(), leaves.len()) {
-                let mut head = first.clone();
-                head.last.final_recipient.clone_from(&first.original_recipient);
-                expand(&mut head);
-                leaves.iter_mut().for_each(|l| l.member = true);
-                leaves.insert(0, head);
-            } else {
-                leaves.iter_mut().for_each(expand);
-            }
+        if let (Some(first), 2..) = (leaves.first(), leaves.len()) {
+            let mut head = first.clone();
+            head.last.final_recipient.clone_from(&first.original_recipient);
+            expand(&mut head);
+            leaves.iter_mut().for_each(|l| l.member = true);
+            leaves.insert(0, head);
         }
         out.append(&mut leaves);
     }

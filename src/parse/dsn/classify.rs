@@ -96,6 +96,8 @@ pub(super) fn is_other(head: Head) -> Option<Other> {
 pub(super) fn is_from_daemon(head: Head) -> bool {
     let null = head.first("return-path").is_some_and(|v| v.trim() == "<>");
     let from = head.first("from").unwrap_or_default().to_lowercase();
-    let daemon = ["mailer-daemon", "mailerdaemon", "mail-daemon", "postmaster", "mail delivery", "<>", "post_master"].iter().any(|w| from.contains(w));
+    let daemon = ["mailer-daemon", "mailerdaemon", "mail-daemon", "postmaster", "mail delivery", "<>", "post_master"]
+        .iter()
+        .any(|w| from.contains(w));
     null || daemon || head.has("x-failed-recipients")
 }

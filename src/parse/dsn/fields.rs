@@ -9,16 +9,8 @@ pub(super) type Group = Vec<(String, String)>;
 const MAX_FIELDS: usize = 100_000;
 
 /// Names that only the part about one recipient has.
-const OF_RECIPIENT: [&str; 8] = [
-    "final-recipient",
-    "original-recipient",
-    "action",
-    "status",
-    "remote-mta",
-    "diagnostic-code",
-    "final-log-id",
-    "x-actual-recipient",
-];
+const OF_RECIPIENT: [&str; 8] =
+    ["final-recipient", "original-recipient", "action", "status", "remote-mta", "diagnostic-code", "final-log-id", "x-actual-recipient"];
 /// Names that only the part about the message has.
 const OF_MESSAGE: [&str; 6] =
     ["reporting-mta", "original-envelope-id", "dsn-gateway", "received-from-mta", "arrival-date", "x-postfix-queue-id"];
@@ -51,7 +43,8 @@ pub(super) fn groups(text: &str) -> (Group, Vec<Group>) {
             }
             left -= 1;
             let (name, value) = (String::from_utf8_lossy(name).into_owned(), unfolded(&String::from_utf8_lossy(value)));
-            let about_message = current.is_empty() && (is_any(&name, &OF_MESSAGE) || (recipients.is_empty() && !is_any(&name, &OF_RECIPIENT)));
+            let about_message =
+                current.is_empty() && (is_any(&name, &OF_MESSAGE) || (recipients.is_empty() && !is_any(&name, &OF_RECIPIENT)));
             if about_message && !(fresh && !message.is_empty() && !is_any(&name, &OF_MESSAGE)) {
                 message.push((name, value));
                 fresh = false;
@@ -108,7 +101,8 @@ fn begins_another(current: &Group, name: &str, value: &str, behind_blank: bool) 
     }
     let named = |g: &Group| g.iter().any(|(n, _)| is_any(n, &["final-recipient", "original-recipient"]));
     let decided = current.iter().any(|(n, _)| is_any(n, &["action", "status"]));
-    let twice = get(current, name).is_some_and(|old| is_any(name, &["final-recipient", "original-recipient", "action", "status"]) && old != value);
+    let twice =
+        get(current, name).is_some_and(|old| is_any(name, &["final-recipient", "original-recipient", "action", "status"]) && old != value);
     twice || (behind_blank && ((named(current) && decided) || get(current, name).is_some()))
 }
 
@@ -199,9 +193,19 @@ mod tests {
         let first = "Reporting-MTA: dns; a\nArrival-Date: x\n\nFinal-Recipient: rfc822; a@b\nAction: failed\nStatus: 5.1.1\n\n";
         assert_eq!(shape(&format!("{first}Final-Recipient: rfc822; c@d\nAction: delayed\nStatus: 4.0.0\n")), (2, vec![3, 3]));
         // Exim's order; no blank line at all.
-        assert_eq!(shape("Reporting-MTA: dns; a\nAction: failed\nFinal-Recipient: rfc822;a\nStatus: 5.0.0\nAction: delayed\nFinal-Recipient: rfc822;b"), (1, vec![3, 2]));
+        assert_eq!(
+            shape(
+                "Reporting-MTA: dns; a\nAction: failed\nFinal-Recipient: rfc822;a\nStatus: 5.0.0\nAction: delayed\nFinal-Recipient: rfc822;b"
+            ),
+            (1, vec![3, 2])
+        );
         // A blank line in the middle of a recipient; a line of blanks; a folded field.
-        assert_eq!(shape("Reporting-MTA: dns; a\n\nFinal-Recipient: rfc822; a@b\n\nAction: failed\n Status: x\n \nOriginal-Recipient: rfc822;c\nAction: failed"), (1, vec![2, 2]));
+        assert_eq!(
+            shape(
+                "Reporting-MTA: dns; a\n\nFinal-Recipient: rfc822; a@b\n\nAction: failed\n Status: x\n \nOriginal-Recipient: rfc822;c\nAction: failed"
+            ),
+            (1, vec![2, 2])
+        );
         // No group about the message.
         assert_eq!(shape("Final-Recipient: rfc822; a@b\nAction: failed"), (0, vec![2]));
         assert_eq!(shape("Reporting-MTA: dns; a\n\n"), (1, vec![]));

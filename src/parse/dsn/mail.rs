@@ -22,7 +22,8 @@ pub(super) struct Mail<'a> {
 
 /// The returned message among the parts, or its header.
 pub(super) fn returned_head(parts: &[Part]) -> Option<Vec<u8>> {
-    let kinds = ["message/rfc822", "message/global", "text/rfc822-headers", "message/rfc822-headers", "message/global-headers", "text/rfc822"];
+    let kinds =
+        ["message/rfc822", "message/global", "text/rfc822-headers", "message/rfc822-headers", "message/global-headers", "text/rfc822"];
     let part = parts.iter().skip(1).find(|p| kinds.contains(&p.kind.as_str()))?;
     let bytes = part.bytes();
     let start = bytes.iter().take_while(|b| b.is_ascii_whitespace()).count();
@@ -36,7 +37,10 @@ impl Mail<'_> {
 
     /// Whether a part of another type may be a delivery-status part all the same.
     pub(super) fn may_be_status(&self, part: &Part) -> bool {
-        let kind = matches!(part.kind.as_str(), "text/plain" | "application/octet-stream" | "text/rfc822-headers" | "message/report" | "text/delivery-status");
+        let kind = matches!(
+            part.kind.as_str(),
+            "text/plain" | "application/octet-stream" | "text/rfc822-headers" | "message/report" | "text/delivery-status"
+        );
         kind && self.parts.len() > 1 && (self.is_report() || classify::is_from_daemon(self.head))
     }
 
@@ -90,7 +94,10 @@ impl Mail<'_> {
     pub(super) fn delivery(&self, text: &str, sort: Sort) -> Report {
         let (message, recipients) = groups(text);
         let mut r = self.report(sort, if sort == Sort::Tracking { "rfc3886" } else { "rfc3464" });
-        r.reporting_mta = get(&message, "reporting-mta").and_then(|v| { let (name, ip) = host(v); name.or(ip) });
+        r.reporting_mta = get(&message, "reporting-mta").and_then(|v| {
+            let (name, ip) = host(v);
+            name.or(ip)
+        });
         r.envelope_id = get(&message, "original-envelope-id").map(|v| v.trim_matches(['<', '>']).to_string());
         r.arrival_date = get(&message, "arrival-date").and_then(date).map(|d| d.0);
         r.queue_id = self.queue_id(&message, r.reporting_mta.as_deref());
@@ -164,7 +171,12 @@ pub(super) fn take_over(report: &mut Report, understood: Understood) {
         return;
     }
     for claim in report.claims.iter_mut().filter(|c| c.diagnostic.is_none()) {
-        let same = |u: &&Claim| [Some(&claim.final_recipient), claim.original_recipient.as_ref()].into_iter().flatten().any(|n| n.eq_ignore_ascii_case(&u.final_recipient));
+        let same = |u: &&Claim| {
+            [Some(&claim.final_recipient), claim.original_recipient.as_ref()]
+                .into_iter()
+                .flatten()
+                .any(|n| n.eq_ignore_ascii_case(&u.final_recipient))
+        };
         if let Some(u) = understood.claims.iter().find(same) {
             claim.diagnostic = u.diagnostic.clone();
             claim.remote_mta = claim.remote_mta.take().or_else(|| u.remote_mta.clone());

@@ -301,7 +301,8 @@ fn from_base64(body: &[u8]) -> Vec<u8> {
     use base64::Engine;
     use base64::alphabet::STANDARD;
     use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-    let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true);
+    let lenient =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true);
     let mut letters: Vec<u8> = body.iter().copied().filter(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/')).collect();
     // A single letter left over says nothing.
     if letters.len() % 4 == 1 {
@@ -353,7 +354,10 @@ mod tests {
         let whole = b"Content-Type: multipart/report; boundary=\"x\"\n\npreamble\n--x\n\nhello\n--x\nContent-type: A/B\n\nZ\n--x--\nrest";
         assert_eq!(kinds(whole), ["multipart/report", "text/plain", "a/b"]);
         assert_eq!(&*parts(whole)[2].bytes(), b"Z");
-        assert_eq!(kinds(b"Content-Type: multipart/mixed\n\n--abc\n\nhello\n--abc\nContent-type: a/b\n\nZ"), ["multipart/mixed", "text/plain", "a/b"]);
+        assert_eq!(
+            kinds(b"Content-Type: multipart/mixed\n\n--abc\n\nhello\n--abc\nContent-type: a/b\n\nZ"),
+            ["multipart/mixed", "text/plain", "a/b"]
+        );
         // A boundary that begins like another one, and one inside a line, are none.
         let tricky = b"Content-Type: multipart/mixed; boundary=a\n\n--a\n\n--ab\nx --a\n--a--\n";
         assert_eq!(&*parts(tricky)[1].bytes(), b"--ab\nx --a");

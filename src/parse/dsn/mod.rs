@@ -13,8 +13,8 @@ mod fields;
 mod general;
 mod mail;
 mod mime;
-mod report;
 mod reason;
+mod report;
 mod special;
 mod status;
 #[cfg(test)]
@@ -34,7 +34,7 @@ use reason::Reasons;
 use std::path::Path;
 
 /// The built-in dialect files.
-const BUILT_IN: &[(&str, &str)] = &built_in::FILES;
+const BUILT_IN: &[(&str, &str)] = built_in::FILES;
 const REASONS: &str = include_str!("../../../parsers/dsn/reasons.toml");
 /// How deep reports are looked for in messages within messages.
 const MAX_FORWARDS: u8 = 3;
@@ -200,7 +200,8 @@ impl Reader {
             }
             let mut understood = dialect.understand(&header, &text);
             if dialect.general {
-                let own: Vec<String> = ["from", "to", "return-path"].iter().filter_map(|n| header(n)).filter_map(|v| inner_address(&v)).collect();
+                let own: Vec<String> =
+                    ["from", "to", "return-path"].iter().filter_map(|n| header(n)).filter_map(|v| inner_address(&v)).collect();
                 understood.claims = general::read(&text, &own);
             }
             if understood.claims.is_empty() {
@@ -361,4 +362,3 @@ fn files(dir: &Path) -> Result<Vec<(String, String)>, ParserError> {
     paths.sort();
     paths.into_iter().map(|p| Ok((p.display().to_string(), std::fs::read_to_string(&p).map_err(|e| io(&p, e))?))).collect()
 }
-

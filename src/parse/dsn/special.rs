@@ -34,7 +34,8 @@ pub(super) fn complaints(part: &Part, returned: Option<Head>) -> Vec<Claim> {
     if get(&fields, "feedback-type").is_none() {
         return vec![];
     }
-    let named = |name: &str| fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).filter_map(|(_, v)| address(v)).collect::<Vec<_>>();
+    let named =
+        |name: &str| fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).filter_map(|(_, v)| address(v)).collect::<Vec<_>>();
     let mut whom = named("original-rcpt-to");
     if whom.is_empty() {
         let to = returned.and_then(|h| h.first("delivered-to").or_else(|| h.first("to"))).unwrap_or_default();

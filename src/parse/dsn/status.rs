@@ -34,7 +34,11 @@ impl StatusFrom {
 pub(super) fn is_status(word: &str) -> bool {
     let mut parts = word.split('.');
     let digits = |p: Option<&str>, max| p.is_some_and(|p| !p.is_empty() && p.len() <= max && p.bytes().all(|b| b.is_ascii_digit()));
-    word.starts_with(['2', '4', '5']) && digits(parts.next(), 1) && digits(parts.next(), 3) && digits(parts.next(), 3) && parts.next().is_none()
+    word.starts_with(['2', '4', '5'])
+        && digits(parts.next(), 1)
+        && digits(parts.next(), 3)
+        && digits(parts.next(), 3)
+        && parts.next().is_none()
 }
 
 /// The first status code of a text: `d.d.d` that is no part of an address or a longer number.

@@ -43,7 +43,14 @@ fn report_mail(kind: &str, status: &str) -> String {
 
 #[test]
 fn wrong_or_missing_types_of_the_status_part() {
-    for kind in ["message/delivery-status", "MESSAGE/Delivery-Status; name=x", "message/global-delivery-status", "text/plain", "application/octet-stream", ""] {
+    for kind in [
+        "message/delivery-status",
+        "MESSAGE/Delivery-Status; name=x",
+        "message/global-delivery-status",
+        "text/plain",
+        "application/octet-stream",
+        "",
+    ] {
         let r = reports(&report_mail(kind, STATUS));
         assert_eq!((r.len(), r[0].claims.len()), (1, 1), "{kind}");
         assert_eq!((r[0].message_id.as_deref(), r[0].reporting_mta.as_deref()), (Some("m@s"), Some("mx.c")), "{kind}");
@@ -52,7 +59,13 @@ fn wrong_or_missing_types_of_the_status_part() {
 
 #[test]
 fn several_reports_in_one_mail_and_tracking_status() {
-    let two = report_mail("message/delivery-status", &format!("{STATUS}\n--b\nContent-Type: message/tracking-status\n\n{}", STATUS.replace("mx.c", "mx.d").replace("failed", "transferred").replace("5.1.1", "2.4.0")));
+    let two = report_mail(
+        "message/delivery-status",
+        &format!(
+            "{STATUS}\n--b\nContent-Type: message/tracking-status\n\n{}",
+            STATUS.replace("mx.c", "mx.d").replace("failed", "transferred").replace("5.1.1", "2.4.0")
+        ),
+    );
     let r = reports(&two);
     let seen: Vec<_> = r.iter().map(|r| (r.sort, r.reporting_mta.clone().unwrap(), r.claims[0].action)).collect();
     assert_eq!(seen, [(Sort::Delivery, "mx.c".into(), Action::Failed), (Sort::Tracking, "mx.d".into(), Action::Relayed)]);
@@ -60,12 +73,17 @@ fn several_reports_in_one_mail_and_tracking_status() {
 
 #[test]
 fn a_forwarded_report_is_read_with_low_confidence_and_a_returned_one_is_not() {
-    let forwarded = format!("From: me@site\nSubject: Fwd: look\nContent-Type: multipart/mixed; boundary=o\n\n--o\n\nsee\n--o\nContent-Type: message/rfc822\n\n{}--o--\n", report_mail("message/delivery-status", STATUS));
+    let forwarded = format!(
+        "From: me@site\nSubject: Fwd: look\nContent-Type: multipart/mixed; boundary=o\n\n--o\n\nsee\n--o\nContent-Type: message/rfc822\n\n{}--o--\n",
+        report_mail("message/delivery-status", STATUS)
+    );
     let r = reports(&forwarded);
     assert!(r[0].forwarded && r[0].claims[0].low);
     // A bounce of a bounce speaks of the bounce, not of what that one spoke of.
-    let inner = report_mail("message/delivery-status", &STATUS.replace("a@b", "inner@b")).replace("boundary=b", "boundary=i").replace("--b", "--i");
-    let outer = report_mail("message/delivery-status", STATUS).replace("text/rfc822-headers\n\nMessage-ID: <m@s>\nSubject: Re: it", &format!("message/rfc822\n\nMessage-ID: <dsn@x>\n{inner}"));
+    let inner =
+        report_mail("message/delivery-status", &STATUS.replace("a@b", "inner@b")).replace("boundary=b", "boundary=i").replace("--b", "--i");
+    let outer = report_mail("message/delivery-status", STATUS)
+        .replace("text/rfc822-headers\n\nMessage-ID: <m@s>\nSubject: Re: it", &format!("message/rfc822\n\nMessage-ID: <dsn@x>\n{inner}"));
     let r = reports(&outer);
     assert_eq!((r.len(), r[0].claims.len(), r[0].claims[0].final_recipient.as_str()), (1, 1, "a@b"));
     assert_eq!(r[0].message_id.as_deref(), Some("dsn@x"));
@@ -95,16 +113,24 @@ fn what_is_no_bounce_is_not_taken_for_one() {
 #[test]
 fn dispositions_and_complaints() {
     let mdn = |disposition: &str, header: &str| {
-        format!("From: u@d.example\n{header}Subject: Read\nContent-Type: multipart/report; report-type=disposition-notification; boundary=b\n\n--b\n\nread\n--b\n\
+        format!(
+            "From: u@d.example\n{header}Subject: Read\nContent-Type: multipart/report; report-type=disposition-notification; boundary=b\n\n--b\n\nread\n--b\n\
                  Content-Type: message/disposition-notification\n\nReporting-UA: pc.d.example; Mailer\nFinal-Recipient: rfc822;u@d.example\n\
-                 Original-Message-ID: <m@s>\nDisposition: {disposition}\n\n--b--\n")
+                 Original-Message-ID: <m@s>\nDisposition: {disposition}\n\n--b--\n"
+        )
     };
     let read = |d: &str, h: &str| {
         let r = reports(&mdn(d, h)).remove(0);
         (r.sort, r.message_id.clone().unwrap(), r.claims[0].disposition.clone().unwrap(), r.claims[0].action)
     };
-    assert_eq!(read("manual-action/MDN-sent-manually; displayed", ""), (Sort::Disposition, "m@s".into(), "displayed".into(), Action::Delivered));
-    assert_eq!(read("automatic-action/MDN-sent-automatically; deleted/error", ""), (Sort::Disposition, "m@s".into(), "deleted".into(), Action::Opaque));
+    assert_eq!(
+        read("manual-action/MDN-sent-manually; displayed", ""),
+        (Sort::Disposition, "m@s".into(), "displayed".into(), Action::Delivered)
+    );
+    assert_eq!(
+        read("automatic-action/MDN-sent-automatically; deleted/error", ""),
+        (Sort::Disposition, "m@s".into(), "deleted".into(), Action::Opaque)
+    );
     assert_eq!(read("automatic-action/MDN-sent-automatically; deleted", "Auto-Submitted: auto-replied (rejected)\n").3, Action::Failed);
     let arf = "From: fbl@isp.example\nSubject: complaint\nContent-Type: multipart/report; report-type=feedback-report; boundary=b\n\n--b\n\nx\n--b\n\
                Content-Type: message/feedback-report\n\nFeedback-Type: abuse\nUser-Agent: F/1\nVersion: 1\nOriginal-Rcpt-To: <u@isp.example>\n\
@@ -147,10 +173,39 @@ proptest! {
 }
 
 const PIECES: &[&str] = &[
-    "From: MAILER-DAEMON <>\n", "Return-Path: <>\n", "Subject: Undeliverable =?utf-8?B?8J+Y?= =?x?q?=zz?=\n", "\n", "\n\n", "--b\n", "--b--\n", "\r", "=", "\u{fc}",
-    "Content-Type: multipart/report; boundary=b\n", "Content-Type: message/rfc822\n\n", "Content-Type: message/delivery-status\n\n", "Content-Type: text/html; charset=shift_jis\n",
-    "Content-Type: text/plain; charset=utf-16\nContent-Transfer-Encoding: base64\n\n", "Content-Transfer-Encoding: quoted-printable\n", "Content-Type: message/feedback-report\n\nFeedback-Type: abuse\n",
-    "Content-Type: message/disposition-notification\n\nDisposition: ;;/\n", "Final-Recipient: rfc822; <\n", "Final-Recipient: utf-8; \\x{110000}\\x{\n", "Action: \n", "Status: 5.\n", "Status: 5.1.1\n",
-    "Arrival-Date: Mon, 99 Foo 99999 99:99:99 +9999\n", "Date: Mon, 1 Jan 0000 00:00:00 -9999\n", "Hi. This is the qmail-send program at x.\n", "<a@b>:\n5.1.1 \n", "This message was created automatically by mail delivery software\n\n  a@b\n    550\n",
-    "   ----- The following addresses had\n<a@b>\n    (reason: )\n", "a@b.example 550 5.1.1 ", "Remote Server returned '", "Content-Type: text/plain; charset=\"utf-7\n", "Content-Type: text/plain; charset=iso-2022-jp\n\n\x1b$B", "Reporting-MTA: dns;[[((\n", "\0",
+    "From: MAILER-DAEMON <>\n",
+    "Return-Path: <>\n",
+    "Subject: Undeliverable =?utf-8?B?8J+Y?= =?x?q?=zz?=\n",
+    "\n",
+    "\n\n",
+    "--b\n",
+    "--b--\n",
+    "\r",
+    "=",
+    "\u{fc}",
+    "Content-Type: multipart/report; boundary=b\n",
+    "Content-Type: message/rfc822\n\n",
+    "Content-Type: message/delivery-status\n\n",
+    "Content-Type: text/html; charset=shift_jis\n",
+    "Content-Type: text/plain; charset=utf-16\nContent-Transfer-Encoding: base64\n\n",
+    "Content-Transfer-Encoding: quoted-printable\n",
+    "Content-Type: message/feedback-report\n\nFeedback-Type: abuse\n",
+    "Content-Type: message/disposition-notification\n\nDisposition: ;;/\n",
+    "Final-Recipient: rfc822; <\n",
+    "Final-Recipient: utf-8; \\x{110000}\\x{\n",
+    "Action: \n",
+    "Status: 5.\n",
+    "Status: 5.1.1\n",
+    "Arrival-Date: Mon, 99 Foo 99999 99:99:99 +9999\n",
+    "Date: Mon, 1 Jan 0000 00:00:00 -9999\n",
+    "Hi. This is the qmail-send program at x.\n",
+    "<a@b>:\n5.1.1 \n",
+    "This message was created automatically by mail delivery software\n\n  a@b\n    550\n",
+    "   ----- The following addresses had\n<a@b>\n    (reason: )\n",
+    "a@b.example 550 5.1.1 ",
+    "Remote Server returned '",
+    "Content-Type: text/plain; charset=\"utf-7\n",
+    "Content-Type: text/plain; charset=iso-2022-jp\n\n\x1b$B",
+    "Reporting-MTA: dns;[[((\n",
+    "\0",
 ];

@@ -82,7 +82,9 @@ impl Splitter {
             self.finish(out);
             (self.begun, self.mail_at) = (true, self.taken);
         } else if self.begun {
-            let quoted = !self.within && bare.starts_with(b">") && bare.trim_ascii_start().iter().skip_while(|b| **b == b'>').copied().take(5).eq(*b"From ");
+            let quoted = !self.within
+                && bare.starts_with(b">")
+                && bare.trim_ascii_start().iter().skip_while(|b| **b == b'>').copied().take(5).eq(*b"From ");
             let kept = if quoted { line.get(1..).unwrap_or_default() } else { line };
             let room = MAX_MAIL.saturating_sub(self.bytes.len());
             self.bytes.extend_from_slice(kept.get(..kept.len().min(room)).unwrap_or_default());
@@ -161,7 +163,8 @@ impl Mbox {
     pub(super) fn new(path: &Path, known: &[String]) -> Self {
         let name = path.canonicalize().unwrap_or_else(|_| path.into()).to_string_lossy().into_owned();
         let read = |k: &String| serde_json::from_str::<Position>(k).ok().filter(|p| p.mbox == name);
-        let position = known.iter().filter(|k| k.contains("\"mbox\"")).find_map(read).unwrap_or(Position { mbox: name, ..Position::default() });
+        let position =
+            known.iter().filter(|k| k.contains("\"mbox\"")).find_map(read).unwrap_or(Position { mbox: name, ..Position::default() });
         Mbox { path: path.into(), told: position.clone(), position, reading: None, ready: VecDeque::new(), ended: false, whole: false }
     }
 
@@ -243,7 +246,8 @@ impl Mbox {
         }
         (p.dev, p.ino, p.size, p.mtime, p.complete) = (meta.dev(), meta.ino(), meta.size(), meta.mtime(), false);
         let input = if plain {
-            std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(p.offset)).map_err(|e| SourceError::from_io(&self.path, "go to a place in it", e))?;
+            std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(p.offset))
+                .map_err(|e| SourceError::from_io(&self.path, "go to a place in it", e))?;
             Input::Plain(file)
         } else {
             let mut opened = super::super::open(&SourceFile::new(&self.path), &super::super::Limits::default())?;

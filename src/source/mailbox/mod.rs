@@ -174,7 +174,12 @@ impl Mailbox {
         while mails.len() < most && bytes < MAX_BATCH && !self.queue.is_empty() {
             let some: Vec<PathBuf> = self.queue.drain(..self.queue.len().min(most - mails.len()).min(256)).collect();
             let folder = matches!(self.sort, Sort::Folder);
-            let fresh: Vec<(PathBuf, u64)> = some.into_iter().filter_map(|p| Some((name_of(&p, folder)?, p))).filter(|(n, _)| !self.seen.has(*n)).map(|(n, p)| (p, n)).collect();
+            let fresh: Vec<(PathBuf, u64)> = some
+                .into_iter()
+                .filter_map(|p| Some((name_of(&p, folder)?, p)))
+                .filter(|(n, _)| !self.seen.has(*n))
+                .map(|(n, p)| (p, n))
+                .collect();
             let read: Vec<_> = fresh.into_par_iter().map(|(path, name)| (name, read_mail(&path), path)).collect();
             for (name, mail, path) in read {
                 match mail {
