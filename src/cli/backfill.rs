@@ -36,14 +36,15 @@ pub struct Arguments {
 static STOP: AtomicBool = AtomicBool::new(false);
 
 pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
-    let parsers = cx.load_parsers()?;
-    let store = Store::open_or_create(&cx.index)?;
+    // First of all: who interrupts while files are opened is heard, too.
     let _ = ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
         eprintln!("\nmsgtrk: committing what was read; once more Ctrl-C gives that up");
     });
+    let parsers = cx.load_parsers()?;
+    let store = Store::open_or_create(&cx.index)?;
     let begun = Instant::now();
     let own = a.host.is_none();
     let options = Options {
