@@ -4,7 +4,7 @@ use crate::model::event::Action;
 use crate::model::journey::{annotate, speaks_of_hop};
 use crate::model::query::{Query, Sort};
 use crate::model::record::{Record, Role};
-use crate::store::{Found, Seen, Store, StoreError, Total};
+use crate::store::{Found, Store, StoreError, Total};
 use rayon::prelude::*;
 use std::collections::HashSet;
 
@@ -23,7 +23,7 @@ pub fn beside(store: &Store, records: &mut [Record]) -> Result<(), StoreError> {
         return Ok(());
     }
     records.par_iter_mut().filter(|r| r.role == Role::Hop).try_for_each(|r| {
-        let reports = store.reports_on(&ids(r), MOST)?;
+        let reports = store.of_role(Role::Report, &ids(r), MOST)?;
         annotate(r, &reports);
         Ok(())
     })
@@ -31,11 +31,8 @@ pub fn beside(store: &Store, records: &mut [Record]) -> Result<(), StoreError> {
 
 /// Records of the messages that a notification speaks of.
 fn hops(store: &Store, report: &Record) -> Result<Vec<Record>, StoreError> {
-    let (mut seen, mut found) = (Seen::default(), Vec::new());
-    for id in ids(report) {
-        found.extend(store.by_id(id, HOPS, &mut seen)?.into_iter().filter(|h| speaks_of_hop(report, h)));
-    }
-    Ok(found)
+    let found = store.of_role(Role::Hop, &ids(report), HOPS)?;
+    Ok(found.into_iter().filter(|h| speaks_of_hop(report, h)).collect())
 }
 
 /// Adds the notifications that meet the query and speak of no record here, in the query's order.

@@ -386,14 +386,15 @@ impl Store {
         Ok(false)
     }
 
-    /// Notifications that name one of these ids as the message's: queue id, Message-ID or ENVID; at most `limit`.
+    /// Records of one role that bear one of these ids (queue id, Message-ID, ENVID, or any other id they name), without
+    /// regard to case; at most `limit`.
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub fn reports_on(&self, ids: &[&str], limit: usize) -> Result<Vec<Record>> {
+    pub fn of_role(&self, role: Role, ids: &[&str], limit: usize) -> Result<Vec<Record>> {
         let searcher = self.searcher();
         let ids: Vec<String> = ids.iter().map(|id| id.to_lowercase()).collect();
-        let clauses = vec![Clause::Terms(self.fields.terms, vec![prefix::REPORT.into()]), Clause::Terms(self.fields.ids, ids)];
+        let clauses = vec![Clause::Terms(self.fields.terms, vec![schema::role_term(role).into()]), Clause::Terms(self.fields.ids, ids)];
         let plan = Plan { clauses, since: i64::MIN, until: i64::MAX, exact: false };
         let (places, _) = plan.candidates(&searcher, Sort::Newest, None, limit).map_err(self.error("search"))?;
         places.into_iter().map(|(_, at)| Ok(self.fetch(&searcher, at)?.derive())).collect()
