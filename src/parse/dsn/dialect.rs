@@ -233,10 +233,13 @@ impl Dialect {
                 out.fields.insert(name.clone(), value);
             }
         }
-        let overall = self.when.iter().find(|w| w.regex.is_match(section)).and_then(|w| w.action).unwrap_or(self.action);
+        let said = self.headings(section);
+        let overall = said.first().map_or(self.action, |(_, a)| *a);
         for rule in &self.recipients {
             for found in rule.regex.captures_iter(section) {
-                let Some(claim) = claim(&found, rule.action.unwrap_or(overall), &out.fields) else { continue };
+                let at = found.get(0).map_or(0, |m| m.start());
+                let above = said.iter().take_while(|(start, _)| *start <= at).last().map_or(overall, |(_, a)| *a);
+                let Some(claim) = claim(&found, rule.action.unwrap_or(above), &out.fields) else { continue };
                 if out.claims.iter().any(|c| c.final_recipient == claim.final_recipient) {
                     continue;
                 }
@@ -255,6 +258,16 @@ impl Dialect {
             out.claims.push(claim);
         }
         out
+    }
+
+    /// Where the words stand that say what became of the recipients below them.
+    fn headings(&self, section: &str) -> Vec<(usize, Action)> {
+        let mut said = Vec::new();
+        for w in &self.when {
+            said.extend(w.regex.find_iter(section).take(MAX_CLAIMS).filter_map(|m| Some((m.start(), w.action?))));
+        }
+        said.sort_by_key(|(at, _)| *at);
+        said
     }
 
     /// What this dialect's own status part says amiss, put right: `action` and `status` as given, and words of the text.
