@@ -5,6 +5,7 @@
 //! but a recipient that is not its own, or one that never left us, is kept apart. Reports about nothing known stand alone.
 
 use super::evidence::{client_is, folded, same_host};
+use super::index::Names;
 use super::{Ending, Journey, Lookup, PROOF_WINDOW};
 use crate::model::event::Action;
 use crate::model::record::{Recipient, Record, Reported, Role};
@@ -55,12 +56,19 @@ fn names(p: &Recipient) -> [String; 2] {
     [folded(&p.original_recipient), folded(&p.final_recipient)]
 }
 
-fn tie(hop: &Record, report: &Record, claim: &Recipient) -> Option<Tie> {
+/// How a claim fits a hop, `known` being the hop's names.
+fn tie(hop: &Record, known: &Names, report: &Record, claim: &Recipient) -> Option<Tie> {
     let by = named_by(hop, report)?;
-    let wanted = names(claim);
-    let nobody = claim.final_recipient.is_empty() && hop.recipients.len() == 1;
-    let is = |p: &Recipient| nobody || names(p).iter().any(|n| !n.is_empty() && wanted.contains(n));
-    let recipients: Vec<usize> = hop.recipients.iter().enumerate().filter(|(_, p)| is(p)).map(|(n, _)| n).collect();
+    let mut recipients: Vec<usize> = Vec::new();
+    for name in [&claim.original_recipient, &claim.final_recipient].into_iter().filter(|n| !n.is_empty()) {
+        recipients.extend_from_slice(known.original(name));
+        recipients.extend_from_slice(known.last(name));
+    }
+    if claim.final_recipient.is_empty() && hop.recipients.len() == 1 {
+        recipients.push(0);
+    }
+    recipients.sort_unstable();
+    recipients.dedup();
     let went = |p: &Recipient| {
         p.remote_mta.as_deref().is_some_and(|m| same_host(m, &report.reporting_mta))
             || p.remote_ip.as_deref() == Some(&report.reporting_mta)
@@ -123,9 +131,14 @@ fn put(p: &mut Recipient, claim: Reported) {
 
 /// Puts what reports claim beside the recipients of one record, without the rest of its journey.
 pub fn annotate(hop: &mut Record, reports: &[Record]) {
-    for report in reports.iter().filter(|r| hop.role == Role::Hop && r.role == Role::Report) {
+    let speaking: Vec<&Record> = reports.iter().filter(|r| speaks_of_hop(r, hop)).collect();
+    if speaking.is_empty() {
+        return;
+    }
+    let known = Names::of(hop);
+    for report in speaking {
         for claim in &report.recipients {
-            let Some(t) = tie(hop, report, claim) else { continue };
+            let Some(t) = tie(hop, &known, report, claim) else { continue };
             for n in &t.recipients {
                 let fits = hop.recipients.get(*n).is_some_and(|p| t.own || may_be(p, claim));
                 let said = reported(hop, report, claim, &t, false);
@@ -155,10 +168,15 @@ pub(super) fn sessions<L: Lookup>(lookup: &mut L, reports: &[Record]) -> Result<
 
 /// Ties reports to a journey's hops and endings.
 pub(super) fn attach(j: &mut Journey, reports: &[Record], logged: &FxHashSet<String>) {
+    if reports.is_empty() {
+        return;
+    }
+    let known: Vec<Names> = j.records.iter().map(Names::of).collect();
     for report in reports {
         let (mut tied, mut apart) = (false, false);
         for claim in &report.recipients {
-            let ties: Vec<(usize, Tie)> = j.records.iter().enumerate().filter_map(|(n, h)| Some((n, tie(h, report, claim)?))).collect();
+            let each = j.records.iter().zip(&known).enumerate();
+            let ties: Vec<(usize, Tie)> = each.filter_map(|(n, (h, known))| Some((n, tie(h, known, report, claim)?))).collect();
             if ties.is_empty() {
                 continue;
             }
@@ -184,15 +202,26 @@ pub(super) fn attach(j: &mut Journey, reports: &[Record], logged: &FxHashSet<Str
             (false, false) => {}
         }
     }
-    let records = &j.records;
-    for e in &mut j.endings {
-        let mut wanted = names(&e.last).to_vec();
-        if !e.member {
-            wanted.push(folded(&e.original_recipient));
+    beside_endings(j);
+}
+
+/// What stands beside a hop's recipient stands beside how it ended for it, too.
+fn beside_endings(j: &mut Journey) {
+    let mut said: FxHashMap<String, Vec<(&str, &[Reported])>> = FxHashMap::default();
+    for r in &j.records {
+        for p in r.recipients.iter().filter(|p| !p.reported.is_empty()) {
+            let mut names = names(p).to_vec();
+            names.dedup();
+            names.into_iter().for_each(|n| said.entry(n).or_default().push((&r.key, &p.reported)));
         }
-        let on_path = records.iter().filter(|r| e.path.contains(&r.key));
-        let claims = on_path.flat_map(|r| &r.recipients).filter(|p| names(p).iter().any(|n| wanted.contains(n))).flat_map(|p| &p.reported);
-        for claim in claims {
+    }
+    for e in j.endings.iter_mut().filter(|_| !said.is_empty()) {
+        let mut wanted = names(&e.last).to_vec();
+        wanted.extend((!e.member).then(|| folded(&e.original_recipient)));
+        wanted.sort_unstable();
+        wanted.dedup();
+        let claims = wanted.iter().filter_map(|n| said.get(n)).flatten().filter(|(key, _)| e.path.iter().any(|p| p == key));
+        for claim in claims.flat_map(|(_, claims)| *claims).collect::<Vec<_>>() {
             put(&mut e.last, claim.clone());
         }
     }
