@@ -9,9 +9,9 @@
 //! The modules in that order:
 //!
 //! * [`model`]: plain data and pure functions: event, record, journey, query. Imports nothing of ours.
-//! * [`source`]: where bytes come from: files plain and compressed, in whole lines, with their identity;
+//! * [`source`]: where bytes come from: files plain and compressed, in whole lines, with their identity; mailboxes;
 //!   live: files that are followed, the journal, a syslog listener, standard input, all in one shape.
-//! * [`parse`]: line to event: the frame, then the patterns of `parsers/*.toml`.
+//! * [`parse`]: line to event: the frame, then the patterns of `parsers/*.toml`; mail to report ([`parse::dsn`]).
 //! * [`resolve`]: what needs the order of one source: year and zone, equal lines, split entries, lines of a session.
 //! * [`ledger`]: folds events into records between two commits.
 //! * [`store`]: keeps records and finds them; the only place that knows the index engine.
@@ -42,7 +42,8 @@
 //!   anchored and follow the MTA's grammar; over a bound there is a counted skip, never a crash or silent loss.
 //! * **R7.** Unknown is said: a line of a known program that no pattern knows is counted and shown, never guessed at.
 //! * **R8.** An operator's journey may join by Message-ID and says so on the edge; hand-overs are proven by
-//!   queue ids whose both ends agree.
+//!   queue ids whose both ends agree. A report that came back as mail is a claim by whoever sent it: a record of its own,
+//!   shown beside the log's word with what speaks for it, never in its place, and no part of a proof.
 //! * **R9.** Programs that are no MTA (Dovecot, amavis) are witnesses: records of their own kind, joined at query
 //!   time, no hop, but they refine what became of a recipient.
 //!

@@ -12,8 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 #[derive(clap::Args)]
-#[command(after_help = "Reads plain, gzip, bzip2, xz and zstd, known by content; rotated files oldest first. What was read \
-before, even if it was compressed or renamed since, is not read again. Ctrl-C commits and stops; the next run goes on.")]
+#[command(
+    after_help = "Reads logs, and mailboxes (Maildir, mbox, single mails) with delivery reports in them; plain, gzip, bzip2, xz and zstd, known by content; rotated files oldest first. What was read \
+before, even if it was compressed or renamed since, is not read again. Ctrl-C commits and stops; the next run goes on."
+)]
 pub struct Arguments {
     /// Files, folders (with all below them), or - for standard input
     #[arg(required = true, value_name = "PATH")]
@@ -94,6 +96,13 @@ fn report(done: &Summary, seconds: f64, assumed_host: Option<&str>) {
     line("files", format!("{} read, {} with nothing new{no_logs}", done.files, done.unchanged));
     line("lines", format!("{} ({}, {:.1} s, {}/s)", c.lines, bytes(done.bytes), seconds, bytes(rate as u64)));
     line("events", format!("{} ({} lines say nothing of a message, {} are of other programs)", c.events, c.ignored, c.foreign));
+    let m = &done.mail;
+    if m.mails > 0 {
+        line("mails", format!("{} read: {} reports about {} recipients", m.mails, m.reports, m.claims));
+        for (what, n) in &m.others {
+            line("", format!("{n:>8} {what}"));
+        }
+    }
     line("records", format!("{} written", done.records));
     line("unparsed", c.unparsed_lines().to_string());
     for (program, u) in &c.unparsed {
@@ -108,6 +117,7 @@ fn report(done: &Summary, seconds: f64, assumed_host: Option<&str>) {
         (done.orphans, "lines that name only a delivery or session whose beginning was not read"),
         (done.overfull, "events beyond the bound of one message"),
         (done.too_old, "lines older than what is kept (retention_days)"),
+        (m.left_out, "recipients beyond the bound of one report"),
     ] {
         if n > 0 {
             line("skipped", format!("{n} {what}"));
@@ -124,7 +134,7 @@ fn report(done: &Summary, seconds: f64, assumed_host: Option<&str>) {
     }
     if done.interrupted {
         anstream::eprintln!("msgtrk: stopped; what was read is kept, the same command goes on from there");
-    } else if c.lines == 0 && done.unchanged > 0 && done.problems.is_empty() {
+    } else if c.lines == 0 && m.mails == 0 && (done.unchanged > 0 || m.mailboxes > 0) && done.problems.is_empty() {
         anstream::eprintln!("msgtrk: nothing new: all of it was read before");
     }
     for path in done.barren.iter().take(10) {

@@ -1,7 +1,7 @@
 //! The JSON of records and journeys (names do not change without a version bump).
 
 use crate::model::journey::{Ending, Journey};
-use crate::model::record::{EventLine, Recipient, Record, Role, Stamp};
+use crate::model::record::{EventLine, Recipient, Record, Reported, Role, Stamp};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -25,7 +25,49 @@ struct RecipientJson<'a> {
     diagnostic: Option<&'a str>,
     disposition: Option<&'a str>,
     source: &'static str,
-    reported: [(); 0],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_from: Option<&'a str>,
+    reported: Vec<ReportedJson<'a>>,
+}
+
+/// What a notification claims beside a log's word.
+#[derive(Serialize)]
+struct ReportedJson<'a> {
+    action: &'static str,
+    status: &'a str,
+    by: &'a str,
+    date: String,
+    reason: Option<&'a str>,
+    diagnostic: Option<&'a str>,
+    disposition: Option<&'a str>,
+    confidence: Option<&'a str>,
+    matched: &'static str,
+    agrees: &'a [&'static str],
+    key: &'a str,
+}
+
+fn claims(p: &Recipient) -> Vec<ReportedJson<'_>> {
+    p.reported.iter().map(claim).collect()
+}
+
+fn claim(c: &Reported) -> ReportedJson<'_> {
+    ReportedJson {
+        action: c.action.as_str(),
+        status: &c.status,
+        by: &c.by,
+        date: c.date.rfc3339(),
+        reason: c.reason.as_deref(),
+        diagnostic: c.diagnostic.as_deref(),
+        disposition: c.disposition.as_deref(),
+        confidence: c.confidence.as_deref(),
+        matched: c.matched,
+        agrees: &c.agrees,
+        key: &c.key,
+    }
 }
 
 #[derive(Serialize)]
@@ -56,6 +98,10 @@ pub struct RecordJson<'a> {
     subject: Option<&'a str>,
     verdict: Option<&'a str>,
     remark: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reported_by: Option<&'a str>,
     recipients: Vec<RecipientJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     events: Option<Vec<EventJson<'a>>>,
@@ -71,12 +117,15 @@ fn recipient(p: &Recipient) -> RecipientJson<'_> {
         remote_ip: p.remote_ip.as_deref(),
         remote_queue_id: p.remote_queue_id.as_deref(),
         last_attempt_date: p.last_attempt_date.map(Stamp::rfc3339),
-        will_retry_until: None,
+        will_retry_until: p.will_retry_until.map(Stamp::rfc3339),
         attempts: p.attempts,
         diagnostic: p.diagnostic.as_deref(),
         disposition: p.disposition.as_deref(),
-        source: "log",
-        reported: [],
+        source: p.source,
+        reason: p.reason.as_deref(),
+        confidence: p.confidence.as_deref(),
+        status_from: p.status_from.as_deref(),
+        reported: claims(p),
     }
 }
 
@@ -104,6 +153,8 @@ pub fn record(r: &Record, lines: bool) -> RecordJson<'_> {
         subject: r.subject.as_deref(),
         verdict: r.verdict.as_deref(),
         remark: r.remark.as_deref(),
+        report_id: r.report_id.as_deref(),
+        reported_by: r.reported_by.as_deref(),
         recipients: r.recipients.iter().map(recipient).collect(),
         events: lines.then(|| r.events.iter().map(event).collect()),
     }
@@ -126,6 +177,10 @@ struct EndingJson<'a> {
     date: Option<String>,
     diagnostic: Option<&'a str>,
     disposition: Option<&'a str>,
+    source: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    reported: Vec<ReportedJson<'a>>,
     path: &'a [String],
 }
 
@@ -139,6 +194,10 @@ pub struct JourneyJson<'a> {
     recipients: Vec<EndingJson<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     witnesses: Vec<RecordJson<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reports: Vec<RecordJson<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reports_apart: Vec<RecordJson<'a>>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -155,6 +214,9 @@ fn ending(e: &Ending) -> EndingJson<'_> {
         date: e.last.last_attempt_date.map(Stamp::rfc3339),
         diagnostic: e.last.diagnostic.as_deref(),
         disposition: e.last.disposition.as_deref(),
+        source: e.last.source,
+        reason: e.last.reason.as_deref(),
+        reported: claims(&e.last),
         path: &e.path,
     }
 }
@@ -167,6 +229,8 @@ fn one(j: &Journey, lines: bool) -> JourneyJson<'_> {
         edges: j.edges.iter().map(|e| EdgeJson { from: &e.from, to: &e.to, by: e.by.as_str() }).collect(),
         recipients: j.endings.iter().map(ending).collect(),
         witnesses: j.witnesses.iter().map(|r| record(r, lines)).collect(),
+        reports: j.reports.iter().map(|r| record(r, lines)).collect(),
+        reports_apart: j.apart.iter().map(|r| record(r, lines)).collect(),
         truncated: j.truncated,
         journeys: vec![],
     }

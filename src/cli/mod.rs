@@ -9,6 +9,7 @@ mod grant;
 mod json;
 mod parsers;
 mod progress;
+mod reported;
 mod search;
 mod serve;
 mod shell;

@@ -2,12 +2,15 @@
 
 use super::Context;
 use super::text::{Table, clean, columns, dim};
+use crate::ingest::mail::{BATCH, is_mail};
 use crate::model::event::Field;
+use crate::parse::dsn::{self, Reading, Report, field_of};
 use crate::parse::{Matcher, Outcome, Parsers};
+use crate::source::mailbox::Mailbox;
 use anstyle::Style;
 use anyhow::Context as _;
 use std::io::{BufRead, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(clap::Subcommand)]
@@ -28,9 +31,9 @@ pub enum Arguments {
         /// Name of the mail system, as `mta` of its records
         name: String,
     },
-    /// Show what is read from each line of a log file
+    /// Show what is read from each line of a log file, or from the mails of a file
     Test {
-        /// Log file, - for standard input
+        /// Log file, mail or mbox; - for a log on standard input
         file: PathBuf,
     },
 }
@@ -68,12 +71,13 @@ fn new(out: &mut impl Write, name: &str) -> anyhow::Result<ExitCode> {
 
 fn check(out: &mut impl Write, dir: Option<&PathBuf>) -> anyhow::Result<ExitCode> {
     let parsers = Parsers::load(dir.map(PathBuf::as_path))?;
-    let samples: usize = parsers.files.iter().map(|f| f.samples.len()).sum();
-    let wrong = Matcher::new(std::sync::Arc::clone(&parsers)).check_samples();
+    let samples: usize = parsers.files.iter().map(|f| f.samples.len()).sum::<usize>() + parsers.reports.samples();
+    let mut wrong = Matcher::new(std::sync::Arc::clone(&parsers)).check_samples();
+    wrong.extend(parsers.reports.check_samples());
     for w in &wrong {
         writeln!(out, "{}", w.lines().map(clean).collect::<Vec<_>>().join("\n"))?;
     }
-    writeln!(out, "{} parser files, {samples} samples, {} disagree", parsers.files.len(), wrong.len())?;
+    writeln!(out, "{} parser files, {samples} samples, {} disagree", parsers.files.len() + parsers.reports.dialects().len(), wrong.len())?;
     Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }
 
@@ -99,11 +103,69 @@ fn list(out: &mut impl Write, parsers: &Parsers) -> anyhow::Result<ExitCode> {
             (f.origin.clone(), dim()),
         ]);
     }
+    for d in parsers.reports.dialects() {
+        let p = Style::new();
+        let checked = match &d.source {
+            Some(source) => format!("documentation: {source}"),
+            None => "real mails".to_string(),
+        };
+        table.row(vec![
+            (format!("dsn/{}", d.name), p),
+            (String::new(), p),
+            (d.rules().to_string(), p),
+            (d.samples().to_string(), p),
+            (checked, p),
+            ("bounces".into(), p),
+            (d.description.clone(), p),
+            (d.origin.clone(), dim()),
+        ]);
+    }
     write!(out, "{}", table.render(columns()))?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// Shows what is read from the mails of a file.
+fn test_mail(cx: &Context, out: &mut impl Write, file: &Path) -> anyhow::Result<ExitCode> {
+    let parsers = cx.load_parsers()?;
+    let Some(mut mailbox) = Mailbox::open(file, &[])? else { return Ok(ExitCode::from(1)) };
+    let mut found = false;
+    loop {
+        let mails = mailbox.next(BATCH, i64::MAX)?;
+        if mails.is_empty() {
+            return Ok(if found { ExitCode::SUCCESS } else { ExitCode::from(1) });
+        }
+        for reading in mails.iter().map(|m| parsers.reports.read(&m.bytes)) {
+            match reading {
+                Reading::Other(other) => writeln!(out, "{}", other.as_str())?,
+                Reading::Reports(reports) => {
+                    found = true;
+                    for r in &reports {
+                        report(out, r)?;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn report(out: &mut impl Write, r: &Report) -> std::io::Result<()> {
+    let forwarded = if r.forwarded { ", forwarded" } else { "" };
+    writeln!(out, "report: {} ({}){forwarded}", r.sort.as_str(), r.dialect)?;
+    for (n, c) in r.claims.iter().enumerate() {
+        for name in dsn::FIELDS.iter().filter(|f| f.1 == (n > 0) || n == 0) {
+            if let Some(v) = field_of(r, c, name.0).filter(|v| !v.is_empty()) {
+                writeln!(out, "    {:<20} {}", name.0, clean(&v))?;
+            }
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
 fn test(cx: &Context, out: &mut impl Write, file: &PathBuf) -> anyhow::Result<ExitCode> {
+    if file.as_os_str() != "-" && is_mail(file) {
+        return test_mail(cx, out, file);
+    }
     let mut matcher = Matcher::new(cx.load_parsers()?);
     let mut input: Box<dyn BufRead> = match file.as_os_str() == "-" {
         true => Box::new(std::io::stdin().lock()),

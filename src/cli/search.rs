@@ -1,7 +1,7 @@
 //! `msgtrk search`
 
 use super::text::{Table, action_style, clean, columns, dim};
-use super::{Context, json, stats, text, times};
+use super::{Context, json, reported, stats, text, times};
 use crate::model::direction::{Direction, Domains};
 use crate::model::event::Action;
 use crate::model::query::{Pattern, Query, Sort};
@@ -70,6 +70,9 @@ pub struct Arguments {
     /// Only refusals before queueing
     #[arg(long)]
     rejects: bool,
+    /// What notifications (bounces, read receipts) claim of a recipient: failed, delayed, delivered, relayed, expanded or opaque
+    #[arg(long, value_name = "ACTION", value_parser = action, conflicts_with = "rejects")]
+    reported: Option<Action>,
     /// At most so many records; 0 for all
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
@@ -158,7 +161,15 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     let query = query(cx, a)?;
     let store = cx.open()?;
     cx.note_query("search", &asked(a))?;
-    let found = store.find(&query)?;
+    let found = match a.reported {
+        Some(action) => reported::claimed(&store, &query, action)?,
+        None => {
+            let mut found = store.find(&query)?;
+            reported::beside(&store, &mut found.records)?;
+            reported::add_alone(&store, &query, &mut found)?;
+            found
+        }
+    };
     let mut out = std::io::BufWriter::new(anstream::stdout());
     // Not through the terminal's filter: it would take control characters out of values.
     let mut raw = std::io::BufWriter::new(std::io::stdout());
@@ -220,7 +231,7 @@ pub fn table(cx: &Context, query: &Query, records: &[Record]) -> String {
             let mut cells = vec![
                 (arrived(r), dim()),
                 (r.reporting_mta.clone(), plain),
-                (r.queue_id.clone().unwrap_or_else(|| "(rejected)".into()), plain),
+                (r.queue_id.clone().unwrap_or_else(|| if r.role == Role::Report { "(reported)" } else { "(rejected)" }.into()), plain),
                 (r.envelope_from.as_deref().map_or("?".into(), |f| if f.is_empty() { "<>".into() } else { f.to_string() }), plain),
                 (to, plain),
                 (action, style),
@@ -244,7 +255,10 @@ pub fn table(cx: &Context, query: &Query, records: &[Record]) -> String {
             } else {
                 format!("{} ({})", p.final_recipient, p.original_recipient)
             };
-            let reply = p.diagnostic.clone().unwrap_or_default();
+            let mut reply = p.diagnostic.clone().unwrap_or_default();
+            for c in p.reported.iter().filter(|c| c.action != p.action) {
+                reply = format!("{} reports {} {}; {reply}", c.by, word(c.action, c.disposition.as_deref()), c.status);
+            }
             table.row(first(to, word(p.action, p.disposition.as_deref()), action_style(p.action), p.status.clone(), reply));
         }
     }

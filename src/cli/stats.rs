@@ -37,7 +37,7 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     if a.json {
         let hosts = store.coverage(None, None)?.hosts;
         let hosts: Vec<_> = hosts.iter().map(|h| serde_json::json!({"host": h.host, "records": h.records, "first": text::moment(crate::resolve::clock::Zone::Fixed(0), h.first, false), "last": text::moment(crate::resolve::clock::Zone::Fixed(0), h.last, false)})).collect();
-        let all = serde_json::json!({"messages": s.hops, "rejects": s.rejects, "witnesses": s.witnesses, "queued": s.open, "segments": s.segments,
+        let all = serde_json::json!({"messages": s.hops, "rejects": s.rejects, "witnesses": s.witnesses, "reports": s.reports, "queued": s.open, "segments": s.segments,
             "bytes": s.bytes, "files": states.len(), "lines": counts, "unparsed_lines": counts.unparsed_lines(), "hosts": hosts});
         writeln!(out, "{all}")?;
         return Ok(ExitCode::SUCCESS);
@@ -50,7 +50,13 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
         let _ = writeln!(text, "{name:<10} {value}");
     };
     line("index", format!("{} ({}, {} segments)", clean(&cx.index.display().to_string()), bytes(s.bytes), s.segments));
-    line("records", format!("{} messages at an MTA ({} queued), {} rejects, {} by witnesses", s.hops, s.open, s.rejects, s.witnesses));
+    line(
+        "records",
+        format!(
+            "{} messages at an MTA ({} queued), {} rejects, {} by witnesses, {} reports",
+            s.hops, s.open, s.rejects, s.witnesses, s.reports
+        ),
+    );
     line("files", format!("{} read: {} lines, {} events, {} of other programs", states.len(), counts.lines, counts.events, counts.foreign));
     line("unparsed", format!("{} lines (--unparsed lists them)", counts.unparsed_lines()));
     write!(out, "{text}{}", covered(cx, &store, None, None)?)?;
@@ -75,6 +81,9 @@ fn unparsed(out: &mut impl Write, counts: &Counts) -> anyhow::Result<ExitCode> {
 /// Which hosts and times the index covers, as lines of text; holes within `since..until` where they are given.
 pub fn covered(cx: &Context, store: &Store, since: Option<i64>, until: Option<i64>) -> Result<String, StoreError> {
     let coverage = store.coverage(None, None)?;
+    if coverage.hosts.is_empty() && store.has_reports()? {
+        return Ok("no logs yet, only reports that came back as mail: `msgtrk backfill PATH` adds logs\n".into());
+    }
     if coverage.hosts.is_empty() {
         return Ok("the index is empty: `msgtrk backfill PATH` fills it\n".into());
     }

@@ -5,9 +5,9 @@ use super::text::{action_style, bold, clean, dim, paint};
 use super::{Context, json, stats, text};
 use crate::daemon::control::Daemon;
 use crate::model::event::Action;
-use crate::model::journey::{By, Ending, Journey, folded, trace};
+use crate::model::journey::{By, Ending, Journey, folded, same_host, trace};
 use crate::model::query::Query;
-use crate::model::record::{Recipient, Record};
+use crate::model::record::{Recipient, Record, Reported};
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::Write;
@@ -73,6 +73,12 @@ pub fn show(cx: &Context, j: &Journey, lines: bool) -> String {
         tree.node(root, "", "", None);
     }
     let mut out = tree.out;
+    for r in &j.apart {
+        let who = r.recipients.iter().map(|p| format!("{} {} {}", clean(&p.final_recipient), p.action.as_str(), clean(&p.status)));
+        let who = who.take(5).collect::<Vec<_>>().join(", ");
+        let _ =
+            writeln!(out, "{}", paint(dim(), &format!("  (kept apart: a report by {} that does not fit: {who})", clean(&r.reporting_mta))));
+    }
     if j.truncated {
         out.push_str("  ... cut: more records than one journey may have\n");
     }
@@ -252,12 +258,36 @@ fn ending(cx: &Context, e: &Ending, out: &mut String) {
     };
     let said = p.diagnostic.as_deref().or(p.disposition.as_deref()).filter(|_| matches!(p.action, Action::Failed | Action::Delayed));
     let why = said.map(|d| format!("  {}", paint(dim(), &clean(d)))).unwrap_or_default();
+    let source = if p.source == "dsn" { " (DSN)" } else { "" };
     let _ = writeln!(
         out,
-        "{}  {} {}{folder}{to} at {}{date}{why}",
+        "{}  {} {}{folder}{to} at {}{date}{source}{why}{}",
         paint(bold(), &who),
         paint(action_style(p.action), &state),
-        p.status,
-        clean(&e.at)
+        clean(&p.status),
+        clean(&e.at),
+        beside(cx, e)
     );
+}
+
+/// What notifications claim beyond the log's word: by another host, or otherwise.
+fn beside(cx: &Context, e: &Ending) -> String {
+    let mut out = String::new();
+    let p = &e.last;
+    let more = |c: &&Reported| (c.action != p.action || c.disposition.is_some()) && !(same_host(&c.by, &e.at) && c.disposition.is_none());
+    let mut claims = p.reported.iter().filter(more).peekable();
+    if claims.peek().is_some() {
+        out.push_str(" (log)");
+    }
+    for c in claims {
+        let when = text::moment(cx.zone, c.date.micros, false);
+        let state = c
+            .disposition
+            .as_deref()
+            .filter(|d| *d != "deleted")
+            .map_or_else(|| format!("{} {}", c.action.as_str(), clean(&c.status)), clean);
+        let doubt = if c.agrees.contains(&"reporting_mta") { "" } else { ", a host unknown here" };
+        let _ = write!(out, "; {} reports {}, {when} (DSN{doubt})", clean(&c.by), paint(action_style(c.action), &state));
+    }
+    out
 }

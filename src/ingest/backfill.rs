@@ -6,6 +6,7 @@
 
 use super::commit::{Sink, Work};
 use super::fold::Fold;
+use super::mail::{self, MailCounts};
 use super::parse_block::{Chunk, Counts, parse_block};
 use super::positions::known_files;
 use crate::config::Site;
@@ -73,6 +74,8 @@ pub struct Summary {
     pub bytes: u64,
     /// What became of the lines.
     pub counts: Counts,
+    /// What became of mails.
+    pub mail: MailCounts,
     /// Lines longer than a line may be, cut.
     pub oversized: u64,
     /// Lines whose stamp is no date.
@@ -152,13 +155,14 @@ pub fn backfill(store: &Store, sink: &mut dyn Sink, options: &Options, progress:
     let known = known_files(store)?;
     let mut found = discover(&options.paths);
     leave_out(&mut found.series, store.dir());
+    let mails = mail::take(&mut found.series);
     let all = || found.series.iter().flat_map(|s| &s.files);
     progress.total(all().filter_map(|f| std::fs::metadata(&f.path).ok()).map(|m| m.len()).sum());
     std::thread::scope(|scope| {
         // While one portion is stored, the next is read; no third one waits.
         let (sender, receiver) = sync_channel(0);
         let thread = scope.spawn(move || store_all(sink, receiver));
-        let read = read_all(store, known, &found, options, progress, sender);
+        let read = read_all(store, known, &found, &mails, options, progress, sender);
         let stored = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // Where storing failed, reading only knows that it could not hand in more.
         let (records, commits) = stored?;
@@ -170,6 +174,7 @@ fn read_all(
     store: &Store,
     known: Vec<FileState>,
     found: &Discovered,
+    mails: &mail::Found,
     options: &Options,
     progress: &dyn Progress,
     sink: SyncSender<Work>,
@@ -188,6 +193,7 @@ fn read_all(
     for problem in &found.problems {
         run.problem(problem, true);
     }
+    run.mails(mails, store.sources()?)?;
     for series in &found.series {
         run.series(series)?;
         if run.stopped() {
@@ -231,6 +237,25 @@ impl Run<'_, '_> {
         self.summary.problems.push(text);
         let garbage = matches!(error, SourceError::Binary { .. } | SourceError::Unsupported { .. });
         self.summary.incomplete |= named || !garbage;
+    }
+
+    fn mails(&mut self, mails: &mail::Found, known: Vec<String>) -> Result<(), StoreError> {
+        let o = self.options;
+        let mut hand_in = |work| self.hand_in(work);
+        let job = mail::Job {
+            hand_in: &mut hand_in,
+            known,
+            reader: &o.parsers.reports,
+            site: &o.site,
+            budget: o.budget,
+            stop: o.stop,
+            progress: self.progress,
+        };
+        let mut problems = Vec::new();
+        self.summary.mail = mail::read(job, mails, &mut problems)?;
+        self.summary.incomplete |= !problems.is_empty();
+        self.summary.problems.append(&mut problems);
+        Ok(())
     }
 
     fn named(&self, path: &Path) -> bool {
@@ -393,7 +418,11 @@ impl Run<'_, '_> {
     }
 
     fn store(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
-        let work = Work { changes, sources: std::mem::take(&mut self.sources), ..Work::default() };
+        let sources = std::mem::take(&mut self.sources);
+        self.hand_in(Work { changes, sources, ..Work::default() })
+    }
+
+    fn hand_in(&self, work: Work) -> Result<(), StoreError> {
         self.sink.send(work).map_err(|_| StoreError::Stopped { dir: self.store.dir().into() })
     }
 }

@@ -6,6 +6,7 @@ pub mod commit;
 pub mod fold;
 mod join;
 pub mod live;
+pub mod mail;
 pub mod open;
 pub mod parse_block;
 pub mod positions;

@@ -15,7 +15,8 @@ pub fn derive(stored: &StoredRecord) -> Record {
         reporting_mta: stored.slot.host.clone(),
         mta: stored.mta.clone(),
         instance: stored.slot.instance.clone(),
-        queue_id: (stored.role != Role::Reject).then(|| stored.slot.queue_id.clone()),
+        // A report's slot is named by its content; the id of the message is one that it tells.
+        queue_id: (!matches!(stored.role, Role::Reject | Role::Report)).then(|| stored.slot.queue_id.clone()),
         arrival_date: first,
         last_event_date: last,
         closed: stored.role != Role::Hop,
@@ -32,6 +33,8 @@ pub fn derive(stored: &StoredRecord) -> Record {
         notice_of: None,
         notices: Vec::new(),
         verdict: None,
+        report_id: None,
+        reported_by: None,
         remark: None,
         recipients: Vec::new(),
         bindings: Vec::new(),
@@ -58,6 +61,7 @@ pub fn derive(stored: &StoredRecord) -> Record {
             }
             Kind::Arrival | Kind::Queued => people.addressed(event),
             Kind::Binding => super::binding::take(&mut r.bindings, event),
+            Kind::Report if stored.role == Role::Report => people.claim(event),
             Kind::Report => {}
         }
     }
@@ -104,6 +108,9 @@ fn take_scalars(r: &mut Record, e: &Event) {
             Field::ReplyId => set(&mut r.reply_id),
             Field::NoticeOf => set(&mut r.notice_of),
             Field::Verdict => set(&mut r.verdict),
+            Field::QueueId if r.role == Role::Report => set(&mut r.queue_id),
+            Field::ReportId => set(&mut r.report_id),
+            Field::ReportedBy => set(&mut r.reported_by),
             _ => {}
         }
     }
@@ -142,6 +149,12 @@ impl People {
                 disposition: None,
                 redirected_to: None,
                 next_tracks: false,
+                source: "log",
+                will_retry_until: None,
+                reason: None,
+                confidence: None,
+                status_from: None,
+                reported: Vec::new(),
             });
             self.list.len() - 1
         });
@@ -195,6 +208,27 @@ impl People {
                 update(r, e);
             }
         }
+    }
+
+    /// What a notification claims about one recipient, as it claims it; of two copies the later one stands.
+    fn claim(&mut self, e: &Event) {
+        let Some(last) = e.text(Field::FinalRecipient) else { return };
+        let (original, last) = name_pair(e.text(Field::OriginalRecipient).filter(|o| !o.is_empty()), last);
+        let Some(r) = self.entry(original, last) else { return };
+        let seconds = |f| e.text(f).and_then(|v| v.parse::<i64>().ok()).and_then(|s| s.checked_mul(super::time::SECOND));
+        let at = |micros| Stamp { micros, precision: super::time::Precision::Second };
+        r.source = "dsn";
+        r.action = e.head.action.unwrap_or(Action::Opaque);
+        r.status = e.text(Field::Status).unwrap_or_default();
+        r.remote_mta = e.text(Field::RemoteMta);
+        r.remote_ip = e.text(Field::RemoteIp);
+        r.diagnostic = e.text(Field::Diagnostic);
+        r.disposition = e.text(Field::Disposition);
+        r.reason = e.text(Field::Reason);
+        r.confidence = e.text(Field::Confidence);
+        r.status_from = e.text(Field::StatusFrom);
+        r.will_retry_until = seconds(Field::WillRetryUntil).map(at);
+        r.last_attempt_date = Some(seconds(Field::LastAttemptDate).map_or_else(|| stamp(e), at));
     }
 
     /// A decision about the message as a whole ends every recipient that has not ended, or the one it names.

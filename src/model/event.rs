@@ -204,6 +204,10 @@ named_enum! {
         Session = 60, "session";
         /// Id under which this host told the client that it took the message, where that is not the queue id (qmail's `qp`).
         ReplyId = 61, "reply_id";
+        /// Message-ID of a notification's own mail, without angle brackets.
+        ReportId = 62, "report_id";
+        /// How a claim's status was found, where the notification gives none (`diagnostic`, `smtp code`, `text`, `action`).
+        StatusFrom = 63, "status_from";
     }
 }
 

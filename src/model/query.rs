@@ -86,7 +86,7 @@ pub struct Query {
     pub until: Option<i64>,
     /// Smallest and largest size in bytes, inclusive.
     pub size: Option<(u64, u64)>,
-    /// Only hops, rejects or witnesses; `None` is hops and rejects.
+    /// Only hops, rejects, witnesses or reports; `None` is hops and rejects.
     pub role: Option<Role>,
     /// Its way, as seen by the site that has these domains.
     pub direction: Option<(Direction, Domains)>,
@@ -109,7 +109,7 @@ impl Query {
     pub fn matches(&self, r: &Record) -> bool {
         let role_ok = match self.role {
             Some(role) => r.role == role,
-            None => r.role != Role::Witness,
+            None => matches!(r.role, Role::Hop | Role::Reject),
         };
         role_ok
             && any(&self.from, &[r.envelope_from.as_deref()])

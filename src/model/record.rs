@@ -18,6 +18,8 @@ pub enum Role {
     Reject,
     /// What a program that is no MTA said about a mail (R9).
     Witness,
+    /// What a notification that came back as mail claims (R8): no hop, and no part of any proof.
+    Report,
 }
 
 impl Role {
@@ -27,6 +29,7 @@ impl Role {
             Role::Hop => b'h',
             Role::Reject => b'r',
             Role::Witness => b'w',
+            Role::Report => b'd',
         }
     }
 
@@ -36,6 +39,7 @@ impl Role {
             b'h' => Some(Role::Hop),
             b'r' => Some(Role::Reject),
             b'w' => Some(Role::Witness),
+            b'd' => Some(Role::Report),
             _ => None,
         }
     }
@@ -90,7 +94,7 @@ pub struct StoredRecord {
     pub reused: bool,
     /// Name of the parser file that read it (`postfix`).
     pub mta: String,
-    /// Hop, reject or witness.
+    /// Hop, reject, witness or report.
     pub role: Role,
     /// Concatenated [`super::event::encode`]d events, in [`Event::order`].
     #[serde(with = "in_base64")]
@@ -193,7 +197,7 @@ pub struct Client {
 pub struct Record {
     /// Unique name of the record.
     pub key: String,
-    /// Hop, reject or witness.
+    /// Hop, reject, witness or report.
     pub role: Role,
     /// Host whose MTA (or program) reports.
     pub reporting_mta: String,
@@ -201,7 +205,7 @@ pub struct Record {
     pub mta: String,
     /// Instance of the MTA.
     pub instance: String,
-    /// The MTA's id of the message; `None` for a reject.
+    /// The MTA's id of the message; `None` for a reject. For a notification: what it says the id was.
     pub queue_id: Option<String>,
     /// When the message came to this MTA: its first event (RFC 3886, 3.2.4).
     pub arrival_date: Stamp,
@@ -235,6 +239,10 @@ pub struct Record {
     pub notices: Vec<(String, String)>,
     /// A filter's verdict.
     pub verdict: Option<String>,
+    /// Message-ID of the notification's own mail, where the record is one.
+    pub report_id: Option<String>,
+    /// Host that handed us the notification.
+    pub reported_by: Option<String>,
     /// What a decision about the whole message said (expired, rejected, held), where it names no recipient.
     pub remark: Option<String>,
     /// What became of each recipient here.
@@ -328,4 +336,44 @@ pub struct Recipient {
     pub redirected_to: Option<String>,
     /// Whether the next host was seen to offer message tracking (RFC 3885, 2).
     pub next_tracks: bool,
+    /// `log`, or `dsn` where only a notification says so.
+    pub source: &'static str,
+    /// Until when the MTA goes on trying, as a notification says.
+    pub will_retry_until: Option<Stamp>,
+    /// Why, in a normalised word or two, as read from a notification.
+    pub reason: Option<String>,
+    /// `low` where a notification was understood by words alone.
+    pub confidence: Option<String>,
+    /// How a status was found that a notification does not give.
+    pub status_from: Option<String>,
+    /// What notifications claim beside this; filled in by a journey or a search, never stored.
+    pub reported: Vec<Reported>,
+}
+
+/// What one notification claims about a recipient, and what speaks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reported {
+    /// Key of the notification's record.
+    pub key: String,
+    /// RFC 3464, 2.3.3.
+    pub action: Action,
+    /// RFC 3463.
+    pub status: String,
+    /// Host that reports.
+    pub by: String,
+    /// When it was reported.
+    pub date: Stamp,
+    /// Why, in a normalised word or two.
+    pub reason: Option<String>,
+    /// Reply or error text.
+    pub diagnostic: Option<String>,
+    /// `displayed`, `deleted`, `complaint`.
+    pub disposition: Option<String>,
+    /// `low` where it was understood by words alone.
+    pub confidence: Option<String>,
+    /// What tied it to the record: `queue_id`, `envelope_id` or `message_id`.
+    pub matched: &'static str,
+    /// What else agrees with the logs: `reporting_mta` (it is ours, or one that we handed the message to), `queue_id`,
+    /// `envelope_id`, `message_id`, `recipient`, `session` (the notification itself came from that host, by the log).
+    pub agrees: Vec<&'static str>,
 }

@@ -1,5 +1,6 @@
 //! Lines to events: dispatch by program, then the few patterns of that program, in order.
 
+use super::dsn::Reader;
 use super::file::{ActionRule, Expect, ParserError, ParserFile, Pattern};
 use super::frame::{self, Frame};
 use super::reply::Replies;
@@ -45,6 +46,8 @@ pub struct Parsers {
     pub files: Vec<ParserFile>,
     /// What next hosts' replies say.
     pub replies: Replies,
+    /// Reads reports that come back as mail.
+    pub reports: Reader,
 }
 
 impl Parsers {
@@ -61,7 +64,7 @@ impl Parsers {
                 files.push(file);
             }
         }
-        Ok(Arc::new(Parsers { files, replies }))
+        Ok(Arc::new(Parsers { files, replies, reports: Reader::load(folder)? }))
     }
 
     /// The file of that name.

@@ -4,6 +4,7 @@
 //! program and reads the fields, [`file`](mod@file) loads the patterns from `parsers/*.toml`, [`reply`] reads
 //! what a next host answered.
 
+pub mod dsn;
 pub mod file;
 pub mod frame;
 pub mod matcher;

@@ -29,6 +29,7 @@ pub mod framing;
 mod identity;
 pub mod journal;
 pub mod live;
+pub mod mailbox;
 mod open;
 mod order;
 mod stdin;

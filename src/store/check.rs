@@ -8,7 +8,7 @@ use crate::model::record::Role;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use tantivy::schema::IndexRecordOption;
-use tantivy::{DocSet, SegmentReader, TERMINATED, TantivyDocument};
+use tantivy::{BitSet, DocSet, SegmentReader, TERMINATED, TantivyDocument};
 
 /// Width of the time slots in which a host's records are noted, microseconds (ten minutes).
 const SLOT: i64 = 600 * 1_000_000;
@@ -22,6 +22,8 @@ pub struct Stats {
     pub rejects: u64,
     /// Reports of programs that are no MTA.
     pub witnesses: u64,
+    /// Notifications that came back as mail.
+    pub reports: u64,
     /// Messages that have not left their queue, of `hops`.
     pub open: u64,
     /// Segments.
@@ -126,6 +128,7 @@ impl Store {
             s.hops += self.count(segment, schema::role_term(Role::Hop))?;
             s.rejects += self.count(segment, schema::role_term(Role::Reject))?;
             s.witnesses += self.count(segment, schema::role_term(Role::Witness))?;
+            s.reports += self.count(segment, schema::role_term(Role::Report))?;
             s.open += self.count(segment, prefix::OPEN)?;
             s.deleted += u64::from(segment.num_deleted_docs());
             let first = segment.fast_fields().i64(schema::FIRST).map_err(self.error("read times"))?;
@@ -154,6 +157,16 @@ impl Store {
             let last = segment.fast_fields().i64(schema::LAST).map_err(self.error("read times"))?;
             let inverted = segment.inverted_index(self.fields.terms).map_err(self.error("read hosts"))?;
             let mut stream = inverted.terms().range().ge(prefix::HOST.as_bytes()).into_stream().map_err(self.io_error("read hosts"))?;
+            // What a host says of itself in a mail is no log of it.
+            let mut reports = BitSet::with_max_value(segment.max_doc());
+            if let Some(info) = inverted.terms().get(prefix::REPORT.as_bytes()).map_err(self.io_error("read hosts"))? {
+                let mut postings =
+                    inverted.read_postings_from_terminfo(&info, IndexRecordOption::Basic).map_err(self.io_error("read hosts"))?;
+                while postings.doc() != TERMINATED {
+                    reports.insert(postings.doc());
+                    postings.advance();
+                }
+            }
             while let Some((key, info)) = stream.next() {
                 let Some(host) = key.strip_prefix(prefix::HOST.as_bytes()) else { break };
                 let host = String::from_utf8_lossy(host).into_owned();
@@ -162,7 +175,7 @@ impl Store {
                 let mut doc = postings.doc();
                 while doc != TERMINATED {
                     let times = (first.first(doc), last.first(doc));
-                    if let ((Some(a), Some(z)), false) = (times, segment.is_deleted(doc))
+                    if let ((Some(a), Some(z)), false) = (times, segment.is_deleted(doc) || reports.contains(doc))
                         && range.contains(&a)
                     {
                         cover(&mut hosts, &host, a, z);

@@ -385,6 +385,34 @@ impl Store {
         Ok(found)
     }
 
+    /// Whether there is any notification ([`Role::Report`]) in the index.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn has_reports(&self) -> Result<bool> {
+        for segment in self.searcher().segment_readers() {
+            let inverted = segment.inverted_index(self.fields.terms).map_err(self.error("search"))?;
+            if inverted.terms().get(prefix::REPORT.as_bytes()).map_err(self.io_error("search"))?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Records of one role that bear one of these ids (queue id, Message-ID, ENVID, or any other id they name), without
+    /// regard to case; at most `limit`.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn of_role(&self, role: Role, ids: &[&str], limit: usize) -> Result<Vec<Record>> {
+        let searcher = self.searcher();
+        let ids: Vec<String> = ids.iter().map(|id| id.to_lowercase()).collect();
+        let clauses = vec![Clause::Terms(self.fields.terms, vec![schema::role_term(role).into()]), Clause::Terms(self.fields.ids, ids)];
+        let plan = Plan { clauses, since: i64::MIN, until: i64::MAX, exact: false };
+        let (places, _) = plan.candidates(&searcher, Sort::Newest, None, limit).map_err(self.error("search"))?;
+        places.into_iter().map(|(_, at)| Ok(self.fetch(&searcher, at)?.derive())).collect()
+    }
+
     pub(super) fn io_error(&self, doing: &'static str) -> impl Fn(std::io::Error) -> StoreError + '_ {
         move |e| self.error(doing)(TantivyError::from(e))
     }

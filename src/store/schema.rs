@@ -37,11 +37,12 @@ pub(super) mod prefix {
     pub const STATUS: &str = "s:";
     pub const RELAY: &str = "r:";
     pub const MTA: &str = "m:";
-    /// Whole terms, not prefixes: still queued; hop; reject; witness; see below.
+    /// Whole terms, not prefixes: still queued; hop; reject; witness; report; see below.
     pub const OPEN: &str = "o";
     pub const HOP: &str = "H";
     pub const REJECT: &str = "R";
     pub const WITNESS: &str = "W";
+    pub const REPORT: &str = "D";
     /// Personal data was taken out of it. Whoever writes the record anew for a late line leaves this out.
     pub const MASKED: &str = "M";
 }
@@ -52,6 +53,7 @@ pub(super) fn role_term(role: Role) -> &'static str {
         Role::Hop => prefix::HOP,
         Role::Reject => prefix::REJECT,
         Role::Witness => prefix::WITNESS,
+        Role::Report => prefix::REPORT,
     }
 }
 

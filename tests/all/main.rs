@@ -15,6 +15,7 @@ mod mtqp_tls;
 mod open;
 mod pieces;
 mod readers;
+mod reports;
 mod serve;
 mod structure;
 mod support;

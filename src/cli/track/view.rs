@@ -40,7 +40,7 @@ pub fn journey(parts: &[Part]) -> Journey {
         }
     }
     let edges = edges.iter().map(|&(a, b)| Edge { from: key(a), to: key(b), by: By::EnvelopeId }).collect();
-    Journey { records, witnesses: vec![], edges, endings, truncated: false }
+    Journey { records, witnesses: vec![], reports: vec![], apart: vec![], edges, endings, truncated: false }
 }
 
 /// The part that a recipient's way goes on in: a later one of the host it was handed to, that names it.

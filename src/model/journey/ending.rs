@@ -191,6 +191,7 @@ fn expanded(p: &Recipient, leaves: &[Ending]) -> Ending {
         remote_mta: None,
         remote_ip: None,
         remote_queue_id: None,
+        reported: Vec::new(),
         ..p.clone()
     };
     Ending { original_recipient: p.original_recipient.clone(), last, at, path, member: false }

@@ -6,12 +6,14 @@
 //! says so, since a Message-ID is the sender's choice and can be copied (R8).
 //! Nothing here is stored: it is derived each time from the records found (R1).
 
+mod claims;
 mod ending;
 mod evidence;
 mod index;
 mod likeness;
 mod pool;
 
+pub use claims::{annotate, speaks_of_hop};
 pub use evidence::{folded, same_address, same_host};
 
 use super::record::{Recipient, Record, Role};
@@ -98,6 +100,10 @@ pub struct Journey {
     pub endings: Vec<Ending>,
     /// Whether a bound cut it short.
     pub truncated: bool,
+    /// Notifications about it that came back as mail; what they claim stands in [`Recipient::reported`].
+    pub reports: Vec<Record>,
+    /// Notifications that name this message but do not fit it: a recipient that is not its own, or one that never left us.
+    pub apart: Vec<Record>,
 }
 
 /// Angle brackets off an id.
@@ -116,11 +122,12 @@ pub fn trace<L: Lookup>(lookup: &mut L, id: &str) -> Result<Vec<Journey>, L::Err
         let hands = |r: &Record| r.role == Role::Hop && r.recipients.iter().any(|p| p.remote_queue_id.as_deref() == Some(id));
         (named, others) = others.into_iter().partition(hands);
     }
-    // Only a witness knows the id: the mail it speaks of.
-    let witnesses: Vec<Record> = named.iter().filter(|r| r.role == Role::Witness).cloned().collect();
-    if witnesses.len() == named.len() {
-        for w in &witnesses {
-            for id in [&w.message_id, &w.orig_queue_id].into_iter().flatten() {
+    // Only a witness or a notification knows the id: the mail it speaks of.
+    let told: Vec<Record> = named.iter().filter(|r| matches!(r.role, Role::Witness | Role::Report)).cloned().collect();
+    if told.len() == named.len() {
+        for w in &told {
+            let of_report = [&w.queue_id, &w.envelope_id].into_iter().filter(|_| w.role == Role::Report);
+            for id in [&w.message_id, &w.orig_queue_id].into_iter().chain(of_report).flatten() {
                 let (hops, rest): (Vec<Record>, Vec<Record>) = lookup.by_id(id)?.into_iter().partition(|r| speaks_of(w, r));
                 named.extend(hops);
                 others.extend(rest);
@@ -131,7 +138,14 @@ pub fn trace<L: Lookup>(lookup: &mut L, id: &str) -> Result<Vec<Journey>, L::Err
     let mut pool = Pool::default();
     pool.grow(lookup, named, others)?;
     pool.join();
-    Ok(pool.journeys(&seeds))
+    let reports = std::mem::take(&mut pool.reports);
+    let mut journeys = pool.journeys(&seeds);
+    if journeys.is_empty() {
+        return Ok(claims::alone(reports, &seeds));
+    }
+    let logged = claims::sessions(lookup, &reports)?;
+    journeys.iter_mut().for_each(|j| claims::attach(j, &reports, &logged));
+    Ok(journeys)
 }
 
 /// The one journey that a record belongs to.
@@ -148,6 +162,9 @@ pub fn journey_of<L: Lookup>(lookup: &mut L, record: Record) -> Result<Option<Jo
 
 /// Whether a witness speaks of a hop's mail: the same Message-ID, or the queue id it names, at that host and about that time (ids return).
 fn speaks_of(w: &Record, r: &Record) -> bool {
+    if w.role == Role::Report {
+        return speaks_of_hop(w, r);
+    }
     let mail = w.message_id.is_some() && w.message_id == r.message_id;
     let id = w.orig_queue_id.is_some() && w.orig_queue_id == r.queue_id && same_host(&w.reporting_mta, &r.reporting_mta);
     let near = (w.arrival_date.micros - r.arrival_date.micros).abs() <= LIKENESS_WINDOW;

@@ -25,6 +25,8 @@ pub(super) struct Pool {
     /// Hops whose mail went on, with all its recipients, under another id of the same host.
     requeued: FxHashMap<usize, usize>,
     truncated: bool,
+    /// Notifications met on the way.
+    pub(super) reports: Vec<Record>,
 }
 
 impl Pool {
@@ -32,6 +34,10 @@ impl Pool {
     /// to the seeds, and may belong.
     pub(super) fn grow<L: Lookup>(&mut self, lookup: &mut L, seeds: Vec<Record>, others: Vec<Record>) -> Result<(), L::Error> {
         let is_witness = |r: &Record| r.role == Role::Witness;
+        let is_report = |r: &Record| r.role == Role::Report;
+        let (reports, seeds): (Vec<_>, Vec<_>) = seeds.into_iter().partition(is_report);
+        let (more, others): (Vec<_>, Vec<_>) = others.into_iter().partition(is_report);
+        self.reports.extend(reports.into_iter().chain(more).take(MAX_RECORDS));
         let (mut witnesses, mut todo): (Vec<_>, Vec<_>) = seeds.into_iter().partition(is_witness);
         // Found under an id, but without a tie to any hop yet: a later hop may be the tie.
         let (more, mut apart): (Vec<_>, Vec<_>) = others.into_iter().filter(|r| r.role != Role::Reject).partition(is_witness);
@@ -49,7 +55,12 @@ impl Pool {
                 break;
             }
             let mut ids: Vec<String> = record.recipients.iter().filter_map(|p| p.remote_queue_id.clone()).collect();
-            ids.extend([&record.queue_id, &record.reply_id, &record.orig_queue_id, &record.message_id].into_iter().flatten().cloned());
+            ids.extend(
+                [&record.queue_id, &record.reply_id, &record.orig_queue_id, &record.message_id, &record.envelope_id]
+                    .into_iter()
+                    .flatten()
+                    .cloned(),
+            );
             self.ids.add(self.hops.len(), &record);
             self.hops.push(record);
             ids.append(&mut more);
@@ -60,6 +71,7 @@ impl Pool {
                 for r in lookup.by_id(&id)? {
                     match r.role {
                         Role::Hop if !seen.contains(&r.key) => apart.push(r),
+                        Role::Report if self.reports.len() < MAX_RECORDS => self.reports.push(r),
                         Role::Witness if witnesses.len() < MAX_RECORDS && seen.insert(r.key.clone()) => {
                             ids.extend(put_back(&r));
                             witnesses.push(r);
@@ -202,6 +214,8 @@ impl Pool {
             edges: edges.iter().map(|&(a, b, by)| Edge { from: key(a), to: key(b), by }).collect(),
             endings,
             truncated: self.truncated,
+            reports: Vec::new(),
+            apart: Vec::new(),
         }
     }
 }

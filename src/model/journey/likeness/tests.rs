@@ -27,6 +27,12 @@ fn recipient(address: &str, action: Action, to: Option<&str>, at: i64) -> Recipi
         disposition: None,
         redirected_to: None,
         next_tracks: false,
+        source: "log",
+        will_retry_until: None,
+        reason: None,
+        confidence: None,
+        status_from: None,
+        reported: Vec::new(),
     }
 }
 
@@ -42,6 +48,8 @@ fn record(role: Role, host: &str, id: usize, mail: &str, from: i64, until: i64, 
         last_event_date: stamp(until),
         closed: true,
         reply_id: None,
+        report_id: None,
+        reported_by: None,
         bindings: Vec::new(),
         message_id: Some(mail.into()),
         envelope_id: None,
