@@ -3,6 +3,7 @@
 //! Every key is shown, with what it means, in `contrib/msgtrk.toml`; a test holds that file against this reader.
 //! Unknown keys are errors. Units are in the names of the keys.
 
+use crate::mtqp::config::ServerConfig;
 use crate::resolve::clock::Zone;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -42,6 +43,7 @@ struct RawConfig {
     dsn: Vec<Mailbox>,
     journal: Journal,
     syslog: Vec<Syslog>,
+    mtqp: Option<ServerConfig>,
     metrics: Option<Metrics>,
     retention: Retention,
     query_log: QueryLog,
@@ -242,6 +244,8 @@ pub struct Config {
     pub journal: Journal,
     /// Where syslog messages come to.
     pub syslog: Vec<Syslog>,
+    /// The tracking server.
+    pub mtqp: Option<ServerConfig>,
     /// Where figures are served.
     pub metrics: Option<Metrics>,
     /// What is kept, and how long.
@@ -271,6 +275,11 @@ impl Site {
     /// No names, and one zone for all hosts.
     pub fn in_zone(zone: Zone) -> Self {
         Site { zone, ..Site::default() }
+    }
+
+    /// Other names of hosts, each with the name that it is kept under, in lower case.
+    pub fn aliases(&self) -> &BTreeMap<String, String> {
+        &self.aliases
     }
 
     /// The name under which a host is kept.
@@ -329,6 +338,9 @@ impl Config {
             }
         }
         raw.retention.check()?;
+        if let Some(mtqp) = &raw.mtqp {
+            mtqp.check()?;
+        }
         Ok(Config {
             index: raw.index,
             parsers: raw.parsers,
@@ -337,6 +349,7 @@ impl Config {
             dsn: raw.dsn,
             journal: raw.journal,
             syslog: raw.syslog,
+            mtqp: raw.mtqp,
             metrics: raw.metrics,
             retention: raw.retention,
             query_log: raw.query_log,

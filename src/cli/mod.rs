@@ -127,9 +127,10 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     // What an index holds is personal: no file of it is for others, whoever runs this.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let level = if matches!(cli.command, Command::Serve(_)) { "msgtrk=info,warn" } else { "error" };
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("MSGTRK_LOG").unwrap_or_else(|_| "error".into()))
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("MSGTRK_LOG").unwrap_or_else(|_| level.into()))
         .init();
     match &cli.command {
         // What needs no config, a broken one least of all.

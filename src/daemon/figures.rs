@@ -88,11 +88,14 @@ impl Figures {
         self.slow.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes the start and what is listened on.
-    pub fn started(&self, listening: Vec<(String, String)>) {
-        let mut slow = self.slow();
-        slow.started = unix_seconds() as i64;
-        slow.listening = listening;
+    /// Notes the start.
+    pub fn started(&self) {
+        self.slow().started = unix_seconds() as i64;
+    }
+
+    /// Notes what is listened on: what for, and the address.
+    pub fn listening(&self, listening: Vec<(String, String)>) {
+        self.slow().listening = listening;
     }
 
     /// Counts lines that were read.

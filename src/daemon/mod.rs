@@ -15,6 +15,7 @@
 //! * [`figures`]: counters, what `msgtrk status` and Prometheus are told.
 //! * [`metrics`]: figures over HTTP.
 //! * [`querylog`]: who asked what.
+//! * [`tracker`]: what the MTQP server asks.
 //! * [`systemd`]: readiness and watchdog.
 
 pub mod control;
@@ -22,4 +23,5 @@ pub mod figures;
 pub mod metrics;
 pub mod querylog;
 pub mod systemd;
+pub mod tracker;
 pub mod writer;

@@ -7,6 +7,7 @@
 
 use super::backfill::Extra;
 use super::fold::Fold;
+use super::mail::{self, Followed, MailFold};
 use super::open::OpenRecords;
 use super::parse_block::{Chunk, Counts, parse_block, parse_with};
 use super::positions::{Positions, known_files};
@@ -17,7 +18,7 @@ use crate::parse::{Matcher, Parsers};
 use crate::resolve::StreamState;
 use crate::resolve::clock::Anchor;
 use crate::source::FileState;
-use crate::source::live::{Checkpoint, FilePosition, Health, Lines, Live, Problem};
+use crate::source::live::{Activity, Checkpoint, FilePosition, Health, Lines, Live, Problem};
 use crate::store::{Store, StoreError};
 use rustc_hash::FxHashMap;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ const EVERY_IDLE: Duration = Duration::from_secs(5);
 const ENOUGH: usize = 4 << 20;
 /// Beyond so many bytes of events nothing more is read until some are stored (R6).
 const MOST: usize = 128 << 20;
+/// How often mailboxes are looked at.
+const EVERY_MAILBOX: Duration = Duration::from_secs(1);
 /// Blocks up to this are parsed by this thread alone.
 const SMALL: usize = 64 << 10;
 /// How often problems and health are told.
@@ -112,6 +115,8 @@ struct Stream {
 pub struct LiveLoop<'a> {
     options: LiveOptions,
     sources: Vec<Box<dyn Live>>,
+    mailboxes: Vec<Followed>,
+    mailboxes_read: Instant,
     open: &'a OpenRecords,
     listener: &'a dyn Listener,
     matcher: Matcher,
@@ -128,6 +133,8 @@ pub struct LiveLoop<'a> {
 struct Stored {
     positions: Positions,
     files: Vec<FileState>,
+    /// Documents of sources, mailboxes' too.
+    documents: Vec<String>,
 }
 
 impl<'a> LiveLoop<'a> {
@@ -138,16 +145,19 @@ impl<'a> LiveLoop<'a> {
     pub fn new(
         store: &Store,
         sources: Vec<Box<dyn Live>>,
+        mailboxes: Vec<Followed>,
         options: LiveOptions,
         open: &'a OpenRecords,
         listener: &'a dyn Listener,
     ) -> Result<Self, StoreError> {
-        let stored = Stored { positions: Positions::of(store)?, files: known_files(store)? };
+        let stored = Stored { positions: Positions::of(store)?, files: known_files(store)?, documents: store.sources()? };
         let now = Instant::now();
         Ok(LiveLoop {
             matcher: Matcher::new(Arc::clone(&options.parsers)),
             options,
             sources,
+            mailboxes,
+            mailboxes_read: now,
             open,
             listener,
             streams: FxHashMap::default(),
@@ -188,6 +198,10 @@ impl<'a> LiveLoop<'a> {
                 self.take(&lines);
             }
         }
+        if now.saturating_duration_since(self.mailboxes_read) >= EVERY_MAILBOX {
+            self.mailboxes_read = now;
+            read |= self.take_mails();
+        }
         self.see_commit();
         let since = now.saturating_duration_since(self.last);
         let bytes = self.open.bytes();
@@ -206,7 +220,31 @@ impl<'a> LiveLoop<'a> {
         if self.handed && !self.open.is_committing() {
             self.handed = false;
             self.sources.iter_mut().for_each(|s| s.committed());
+            self.mailboxes.iter_mut().for_each(Followed::committed);
         }
+    }
+
+    /// Reads what is new in the mailboxes. Whether there was anything.
+    fn take_mails(&mut self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
+        let mut some = false;
+        for mailbox in &mut self.mailboxes {
+            if self.open.bytes() >= MOST {
+                break;
+            }
+            let mails = mailbox.next(&self.stored.documents, now);
+            if mails.is_empty() {
+                continue;
+            }
+            let mut fold = MailFold::new(&self.options.site);
+            for (mail, reading) in mails.iter().zip(mail::parse(&self.options.parsers.reports, &mails)) {
+                fold.fold(mail, &reading);
+            }
+            self.open.add(fold.drain());
+            self.dirty = true;
+            some = true;
+        }
+        some
     }
 
     fn take(&mut self, lines: &Lines) {
@@ -277,6 +315,9 @@ impl<'a> LiveLoop<'a> {
             }
             positions.cursors.extend(cursors);
         }
+        for mailbox in &mut self.mailboxes {
+            sources.extend(mailbox.states());
+        }
         self.stored.positions.cursors = positions.cursors.clone();
         // Streams that were not heard of yet keep what is stored of them.
         positions.streams = self.stored.positions.streams.clone();
@@ -312,6 +353,18 @@ impl<'a> LiveLoop<'a> {
         for source in &mut self.sources {
             source.problems().iter().for_each(|p| self.listener.problem(p));
             all.extend(source.health());
+        }
+        for m in &self.mailboxes {
+            all.push(Health {
+                stream: m.path().into(),
+                activity: if m.problem.is_some() { Activity::Failed } else { Activity::Following },
+                behind: 0,
+                behind_since: None,
+                lines: m.mails,
+                oversized: 0,
+                dropped: 0,
+                error: m.problem.clone(),
+            });
         }
         let late = |h: &Health| self.streams.get(&h.stream).and_then(|s| s.late);
         self.listener.health(all.into_iter().map(|h| (late(&h), h)).map(|(l, h)| (h, l)).collect());

@@ -6,14 +6,14 @@
 
 use super::backfill::Progress;
 use super::commit::Work;
-use crate::config::Site;
+use crate::config::{self, Site, Then};
 use crate::ledger::Change;
 use crate::model::event::{Field, Head, Kind, MAX_LINE, Span, encode};
 use crate::model::record::{Role, Slot};
 use crate::model::time::{Precision, SECOND};
 use crate::parse::dsn::{Claim, Reader, Reading, Report, Sort};
 use crate::source::mailbox::{Kind as FileKind, Mail, Mailbox, is_maildir, kind_of};
-use crate::source::{FileKind as Source, Limits, Series, open};
+use crate::source::{FileKind as Source, Limits, Series, SourceError, open};
 use crate::store::StoreError;
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
@@ -185,6 +185,86 @@ fn of_message(r: &Report) -> Vec<(Field, Option<String>)> {
         (Field::NoticeKind, (r.sort != Sort::Delivery).then(|| r.sort.as_str().to_string())),
         (Field::Program, Some(format!("dsn/{}", r.dialect))),
     ]
+}
+
+/// A mailbox that is followed, and what becomes of its mails once they are stored.
+pub struct Followed {
+    path: PathBuf,
+    /// What is done with a mail that is stored.
+    then: Then,
+    move_to: Option<PathBuf>,
+    open: Option<Mailbox>,
+    /// Mails given out since the last commit was begun, and before that.
+    given: Vec<PathBuf>,
+    handed: Vec<PathBuf>,
+    /// Mails given out in this run.
+    pub mails: u64,
+    /// What is wrong at the moment.
+    pub problem: Option<String>,
+}
+
+impl Followed {
+    /// Follows a mailbox as the config says.
+    pub fn new(config: &config::Mailbox) -> Self {
+        Followed {
+            path: config.path.clone(),
+            then: config.then,
+            move_to: config.move_to.clone(),
+            open: None,
+            given: Vec::new(),
+            handed: Vec::new(),
+            mails: 0,
+            problem: None,
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The next mails, if there are new ones; `documents` are the store's of earlier runs, `now` seconds since 1970.
+    pub fn next(&mut self, documents: &[String], now: i64) -> Vec<Mail> {
+        let read = self.try_next(documents, now);
+        self.problem = read.as_ref().err().map(|e| format!("{e} (tried again every second)"));
+        let mails = read.unwrap_or_default();
+        self.mails += mails.len() as u64;
+        if self.then != Then::Keep {
+            self.given.extend(mails.iter().map(|m| m.path.clone()));
+        }
+        mails
+    }
+
+    fn try_next(&mut self, documents: &[String], now: i64) -> Result<Vec<Mail>, SourceError> {
+        if self.open.is_none() {
+            self.open = Mailbox::open(&self.path, documents)?;
+        }
+        // A mail that is just being written to an mbox is left until it is whole.
+        self.open.as_mut().map_or(Ok(Vec::new()), |m| m.next(BATCH, now - 2))
+    }
+
+    /// What to remember with the commit that is begun now, as documents.
+    pub fn states(&mut self) -> Vec<(String, String)> {
+        self.handed.append(&mut self.given);
+        self.open.as_mut().map(Mailbox::states).unwrap_or_default()
+    }
+
+    /// The commit is done, and durable (BAR I4): now mails may be moved or deleted. Only single files are, never an mbox.
+    pub fn committed(&mut self) {
+        for path in self.handed.drain(..) {
+            let done = match (self.then, &self.move_to, path.file_name()) {
+                _ if path == self.path => Ok(()),
+                (Then::Delete, _, _) => std::fs::remove_file(&path),
+                (Then::Move, Some(to), Some(name)) => std::fs::rename(&path, to.join("cur").join(name)),
+                _ => Ok(()),
+            };
+            if let Err(e) = done
+                && e.kind() != std::io::ErrorKind::NotFound
+            {
+                self.problem = Some(format!("{}: cannot be moved or deleted: {e}; it stays, and was read", path.display()));
+            }
+        }
+    }
 }
 
 /// Mail among the paths of a backfill.

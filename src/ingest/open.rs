@@ -25,12 +25,16 @@ pub struct OpenRecords {
 #[derive(Debug, Default)]
 struct Inner {
     ledger: Ledger,
+    /// What was gathered beside the ledger (reports that came as mail).
+    more: Vec<Change>,
     /// Handed to the writer, not yet known to be stored.
     committing: Arc<Vec<Change>>,
     by_slot: FxHashMap<Slot, Vec<usize>>,
     busy: bool,
     /// Commits that ended: whoever read the store before and this table after one looks again.
     commits: u64,
+    /// Changes of any kind.
+    generation: u64,
 }
 
 impl OpenRecords {
@@ -40,18 +44,35 @@ impl OpenRecords {
 
     /// Works on the ledger; nobody looks at it meanwhile.
     pub fn with<T>(&self, work: impl FnOnce(&mut Ledger) -> T) -> T {
-        work(&mut self.lock().ledger)
+        let mut inner = self.lock();
+        inner.generation += 1;
+        work(&mut inner.ledger)
+    }
+
+    /// Adds changes that do not go through the ledger.
+    pub fn add(&self, changes: Vec<Change>) {
+        let mut inner = self.lock();
+        inner.generation += 1;
+        inner.more.extend(changes);
+    }
+
+    /// A number that changes whenever an answer may.
+    pub fn generation(&self) -> u64 {
+        self.lock().generation
     }
 
     /// Bytes of events that were not handed out yet.
     pub fn bytes(&self) -> usize {
-        self.lock().ledger.bytes()
+        let inner = self.lock();
+        inner.ledger.bytes() + inner.more.iter().map(|c| c.events.len()).sum::<usize>()
     }
 
     /// Empties the ledger for a commit; what it held stays visible until [`OpenRecords::committed`].
     pub fn begin_commit(&self) -> Arc<Vec<Change>> {
         let mut inner = self.lock();
-        let changes = Arc::new(inner.ledger.drain());
+        let mut changes = inner.ledger.drain();
+        changes.append(&mut inner.more);
+        let changes = Arc::new(changes);
         inner.by_slot.clear();
         for (n, change) in changes.iter().enumerate() {
             inner.by_slot.entry(change.slot.clone()).or_default().push(n);
@@ -68,6 +89,7 @@ impl OpenRecords {
         inner.by_slot.clear();
         inner.busy = false;
         inner.commits += 1;
+        inner.generation += 1;
     }
 
     /// Whether something was handed out that is not stored yet.
@@ -82,13 +104,14 @@ impl OpenRecords {
     fn naming(&self, id: &[u8]) -> Vec<Change> {
         let inner = self.lock();
         let mut found = inner.ledger.naming(id);
-        found.extend(inner.committing.iter().filter(|c| c.names(id)).cloned());
+        found.extend(inner.more.iter().chain(inner.committing.iter()).filter(|c| c.names(id)).cloned());
         found
     }
 
     fn of_slot(&self, slot: &Slot) -> Vec<Change> {
         let inner = self.lock();
         let mut found = inner.ledger.of_slot(slot);
+        found.extend(inner.more.iter().filter(|c| c.slot == *slot).cloned());
         let numbers = inner.by_slot.get(slot).into_iter().flatten();
         found.extend(numbers.filter_map(|n| inner.committing.get(*n)).cloned());
         found
@@ -106,6 +129,7 @@ pub struct View {
 pub struct ViewWalk<'a> {
     view: &'a View,
     seen: FxHashSet<String>,
+    by_proof: bool,
 }
 
 impl View {
@@ -116,7 +140,18 @@ impl View {
 
     /// Begins a walk from id to id.
     pub fn walk(&self) -> ViewWalk<'_> {
-        ViewWalk { view: self, seen: FxHashSet::default() }
+        ViewWalk { view: self, seen: FxHashSet::default(), by_proof: false }
+    }
+
+    /// A walk that never finds hops by Message-ID (R8): an answer to strangers does not follow it, and a thousand mails that
+    /// copy somebody's Message-ID must not crowd out the records that matter. Witnesses are found by it: they only take away.
+    pub fn walk_by_proof(&self) -> ViewWalk<'_> {
+        ViewWalk { by_proof: true, ..self.walk() }
+    }
+
+    /// See [`OpenRecords::generation`].
+    pub fn generation(&self) -> u64 {
+        self.open.generation()
     }
 
     /// The store alone.
@@ -182,7 +217,11 @@ impl Lookup for ViewWalk<'_> {
     type Error = StoreError;
 
     fn by_id(&mut self, id: &str) -> Result<Vec<Record>, StoreError> {
-        let found = self.view.by_id(id)?;
+        let mut found = self.view.by_id(id)?;
+        // No MTA's queue id holds an `@`; nearly every Message-ID does.
+        if self.by_proof && id.contains('@') {
+            found.retain(|r| r.role == Role::Witness);
+        }
         Ok(found.into_iter().filter(|r| self.seen.insert(r.key.clone())).map(|r| r.derive()).collect())
     }
 }

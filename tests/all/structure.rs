@@ -34,7 +34,7 @@ fn allowed(module: &str) -> Option<&'static [&'static str]> {
         "mtqp::command" | "mtqp::reply" | "mtqp::session" | "mtqp::uri" | "mtqp::addresses" => Some(&["model", "mtqp"]),
         "mtqp::answer" => Some(&["model", "trkstat", "mtqp"]),
         "mtqp" => Some(&["model", "trkstat", "store", "mtqp"]),
-        "config" => Some(&["model", "resolve"]),
+        "config" => Some(&["model", "resolve", "mtqp"]),
         "ingest" => Some(&["model", "source", "parse", "resolve", "ledger", "store", "config", "ingest"]),
         _ => None,
     }

@@ -1,22 +1,24 @@
 //! `msgtrk serve`: follows logs, keeps the index fresh, answers other processes, until it is told to end.
 
+mod listen;
+mod sources;
+
 use super::backfill::this_host;
 use super::text::clean;
 use super::{Context, Global};
-use crate::config::{Config, Watch};
+use crate::config::{Config, Syslog};
 use crate::daemon::control::{Server, Service};
 use crate::daemon::figures::{Figures, SourceHealth};
 use crate::daemon::querylog::QueryLog;
+use crate::daemon::systemd;
 use crate::daemon::writer::{Job, Upkeep, WriterThread};
-use crate::daemon::{metrics, systemd};
-use crate::ingest::live::{Bell, Listener, LiveLoop, LiveOptions, LiveWork, usual_places};
+use crate::ingest::live::{Bell, Listener, LiveLoop, LiveOptions, LiveWork};
 use crate::ingest::open::{OpenRecords, View};
 use crate::ingest::parse_block::Counts;
-use crate::ingest::positions::Positions;
-use crate::source::live::{Activity, Health, Live, Problem};
-use crate::source::tail::{TailOptions, Tailer};
+use crate::mtqp::server::Handle;
+use crate::source::live::{Activity, Health, Problem};
 use crate::store::Store;
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -41,6 +43,18 @@ pub struct Arguments {
     /// Host whose lines these are, where they name none [default: this machine]
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
+    /// Follow the systemd journal
+    #[arg(long)]
+    journal: bool,
+    /// Take syslog messages, besides where the config says: udp:ADDR:PORT or tcp:ADDR:PORT
+    #[arg(long, value_name = "udp:ADDR:PORT")]
+    syslog: Vec<Syslog>,
+    /// Answer tracking queries (RFC 3887), in place of the config's addresses; the protocol's port is 1038
+    #[arg(long, value_name = "ADDR:PORT")]
+    mtqp: Vec<SocketAddr>,
+    /// The same with TLS from the first byte; needs certificates in the config
+    #[arg(long, value_name = "ADDR:PORT")]
+    mtqps: Vec<SocketAddr>,
     /// Serve figures for Prometheus
     #[arg(long, value_name = "ADDR:PORT")]
     metrics: Option<SocketAddr>,
@@ -127,27 +141,26 @@ impl Running {
     ) -> anyhow::Result<()> {
         self.apply(&cx, &config)?;
         let view = View::new(Arc::clone(store), Arc::clone(&self.open));
-        self.control(store.dir(), view)?;
+        self.control(store.dir(), view.clone())?;
         self.signals(runtime)?;
-        let mut ready = String::from("ready");
-        let mut listening = Vec::new();
-        if let Some(address) = a.metrics.or(config.metrics.as_ref().map(|m| m.listen)) {
-            let listener = runtime.block_on(tokio::net::TcpListener::bind(address)).with_context(|| format!("--metrics {address}"))?;
-            let address = listener.local_addr()?;
-            ready.push_str(&format!(" metrics={address}"));
-            listening.push(("metrics".to_string(), address.to_string()));
-            runtime.spawn(metrics::serve(listener, Arc::clone(&self.figures)));
-        }
-        self.figures.started(listening);
+        self.figures.started();
+        let servers = listen::begin(self, a, &config, &view, runtime)?;
         let mut current = (cx, config);
-        let mut announce = Some(ready);
+        let mut announce = true;
         loop {
             self.leave.store(false, Relaxed);
             let (cx, config) = &current;
-            self.follow(a, cx, config, store, &mut announce)?;
+            self.follow(a, cx, config, store, runtime, &servers, announce)?;
+            announce = false;
             if self.stop.load(Relaxed) {
                 let _ = systemd::notify("STOPPING=1");
+                if let Some(mtqp) = servers.mtqp {
+                    runtime.block_on(mtqp.stop(Duration::from_millis(500)));
+                }
                 return Ok(());
+            }
+            if let Some(Err(e)) = servers.mtqp.as_ref().map(Handle::reload_certificates) {
+                tracing::error!("the certificates before stay in use: {e}");
             }
             match Context::with_config(global) {
                 Ok(fresh) => {
@@ -170,49 +183,42 @@ impl Running {
     }
 
     /// Follows what a config says until it is time to leave.
-    fn follow(&self, a: &Arguments, cx: &Context, config: &Config, store: &Store, announce: &mut Option<String>) -> anyhow::Result<()> {
-        let watch = self.watched(a, config)?;
-        let positions = Positions::of(store)?;
-        let finished = store.sources()?.iter().filter_map(|s| serde_json::from_str(s).ok()).collect();
+    #[allow(clippy::too_many_arguments)]
+    fn follow(
+        &self,
+        a: &Arguments,
+        cx: &Context,
+        config: &Config,
+        store: &Store,
+        runtime: &tokio::runtime::Runtime,
+        servers: &listen::Servers,
+        announce: bool,
+    ) -> anyhow::Result<()> {
         let bell = Arc::clone(&self.bell);
         let wake: crate::source::live::Wake = Arc::new(move || bell.ring());
-        let paths = watch.iter().map(|w| w.path.clone()).collect();
-        let tailer = Tailer::new(paths, positions.tails, finished, TailOptions { wake: Some(wake), ..TailOptions::default() });
-        let sources: Vec<Box<dyn Live>> = vec![Box::new(tailer)];
-        let hosts = watch.iter().filter_map(|w| Some((glob::Pattern::new(&w.path.to_string_lossy()).ok()?, w.host.clone()?))).collect();
+        let host = a.host.clone().unwrap_or_else(this_host);
+        let followed = sources::open(a, config, store, &host, &wake, runtime)?;
         let options = LiveOptions {
             site: Arc::clone(&cx.site),
             parsers: cx.load_parsers()?,
-            hosts,
-            host: a.host.clone().unwrap_or_else(this_host),
+            hosts: followed.hosts,
+            host,
             retention: config.retention.clone(),
         };
-        let mut live = LiveLoop::new(store, sources, options, &self.open, self)?;
-        for w in &watch {
-            tracing::info!("watching {}", w.path.display());
-        }
-        if let Some(line) = announce.take() {
+        let mut live = LiveLoop::new(store, followed.live, followed.mailboxes, options, &self.open, self)?;
+        let listening: Vec<_> = servers.addresses.iter().chain(&followed.listening).cloned().collect();
+        if announce {
             use std::io::Write;
             let mut out = std::io::stdout();
-            writeln!(out, "{line}").and_then(|()| out.flush())?;
-            let names: Vec<String> = watch.iter().map(|w| clean(&w.path.display().to_string())).collect();
-            eprintln!("msgtrk: watching {}; index {}", names.join(", "), clean(&store.dir().display().to_string()));
+            let addresses: String = listening.iter().map(|(what, address)| format!(" {what}={address}")).collect();
+            writeln!(out, "ready{addresses}").and_then(|()| out.flush())?;
         }
+        let names: Vec<String> = followed.names.iter().map(|n| clean(n)).collect();
+        tracing::info!("index {}; watching {}", store.dir().display(), names.join(", "));
+        self.figures.listening(listening);
         let _ = systemd::notify("READY=1");
         live.run(&self.leave, &self.bell);
         Ok(())
-    }
-
-    fn watched(&self, a: &Arguments, config: &Config) -> anyhow::Result<Vec<Watch>> {
-        let mut watch = config.watch.clone();
-        watch.extend(a.watch.iter().map(|p| Watch { path: std::path::absolute(p).unwrap_or_else(|_| p.clone()), host: a.host.clone() }));
-        if watch.is_empty() {
-            watch = usual_places().into_iter().map(|path| Watch { path, host: None }).collect();
-        }
-        if watch.is_empty() && a.dsn.is_empty() && config.dsn.is_empty() {
-            bail!("nothing to watch: none of the usual mail logs is here; name one with --watch, or in {CONFIG}");
-        }
-        Ok(watch)
     }
 
     fn control(&self, dir: &Path, view: View) -> anyhow::Result<()> {
