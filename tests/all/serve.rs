@@ -342,3 +342,76 @@ fn killed_while_logrotate_turns_the_file() {
     assert_eq!((mine.len(), theirs.len()), (messages, messages));
     assert!(mine == theirs, "records differ");
 }
+
+fn address(ready: &str, what: &str) -> String {
+    let word = ready.split_whitespace().find_map(|w| w.strip_prefix(&format!("{what}=")));
+    word.unwrap_or_else(|| panic!("no {what} in {ready}")).to_string()
+}
+
+#[test]
+fn who_was_granted_it_can_track_a_message_from_state_to_state() {
+    let mut p = Place::new();
+    let log = p.path("mail.log");
+    let [came, put_off, sent] = message(1);
+    append(&log, &came);
+    p.serve(&["--watch", log.to_str().unwrap(), "--mtqp", "127.0.0.1:0"]);
+    let server = address(&p.ready, "mtqp");
+    p.trace("m1@c.test", |t| t["records"][0]["queue_id"] == "4AB0000001zGHJK");
+    // The daemon has the index; the grant goes through it.
+    let grant = eventually("grant", || {
+        let out = p.run(&["grant", "m1@c.test", "--json", "--server", &server]);
+        serde_json::from_slice::<serde_json::Value>(&out.stdout).ok()
+    });
+    let url = grant["url"].as_str().unwrap().to_string();
+    let track = |url: &str| {
+        let out = p.run(&["track", url, "--json", "--tls", "off"]);
+        serde_json::from_slice::<serde_json::Value>(&out.stdout).unwrap_or_default()
+    };
+    append(&log, &put_off);
+    let t = eventually("delayed", || Some(track(&url)).filter(|t| action(t) == "delayed"));
+    assert_eq!(t["recipients"][0]["status"], "4.4.1", "{t}");
+    append(&log, &sent);
+    eventually("relayed", || Some(track(&url)).filter(|t| action(t) == "relayed"));
+    // Another secret opens nothing, and says no more than that.
+    let (head, secret) = url.rsplit_once('/').unwrap();
+    let wrong = format!("{head}/{}", secret.replace(|c: char| c.is_ascii_alphabetic(), "A"));
+    assert_ne!(wrong, url);
+    let out = p.run(&["track", &wrong, "--tls", "off"]);
+    assert_eq!(out.status.code(), Some(1), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(p.run(&["revoke", &url]).status.success());
+    eventually("revoked", || (p.run(&["track", &url, "--tls", "off"]).status.code() == Some(1)).then_some(()));
+}
+
+#[test]
+fn syslog_messages_and_mailboxes_are_followed_too() {
+    let mut p = Place::new();
+    let (bounces, read) = (p.path("bounces"), p.path("read"));
+    for folder in [&bounces, &read] {
+        ["new", "cur", "tmp"].iter().for_each(|part| std::fs::create_dir_all(folder.join(part)).unwrap());
+    }
+    let config = p.path("msgtrk.toml");
+    std::fs::write(&config, format!("[[dsn]]\npath = {bounces:?}\nthen = \"move\"\nmove_to = {read:?}\n")).unwrap();
+    p.serve(&["--config", config.to_str().unwrap(), "--syslog", "udp:127.0.0.1:0", "--syslog", "tcp:127.0.0.1:0"]);
+    let (udp, tcp) = (address(&p.ready, "syslog-udp"), address(&p.ready, "syslog-tcp"));
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for line in message(1).concat().lines() {
+        let line = line.strip_prefix("2026-03-02T08:00:01").map_or(line.to_string(), |rest| format!("2026-03-02T08:00:01{rest}"));
+        socket.send_to(format!("<22>{line}").as_bytes(), &udp).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    p.trace("m1@c.test", |t| action(t) == "relayed");
+    let mut stream = std::net::TcpStream::connect(&tcp).unwrap();
+    stream.write_all(message(2).concat().as_bytes()).unwrap();
+    p.trace("m2@c.test", |t| action(t) == "relayed");
+    let report = "From: MAILER-DAEMON@d.test\r\nTo: a@c.test\r\nSubject: failure\r\nDate: Mon, 02 Mar 2026 08:10:00 +0000\r\nMessage-ID: <dsn1@d.test>\r\n\
+        MIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=delivery-status; boundary=\"b\"\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nNo.\r\n\
+        --b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; d.test\r\nArrival-Date: Mon, 02 Mar 2026 08:00:05 +0000\r\n\r\n\
+        Final-Recipient: rfc822; r1@d.test\r\nAction: failed\r\nStatus: 5.1.1\r\nDiagnostic-Code: smtp; 550 5.1.1 no such user\r\n\r\n\
+        --b\r\nContent-Type: text/rfc822-headers\r\n\r\nMessage-ID: <m1@c.test>\r\nFrom: a@c.test\r\nTo: r1@d.test\r\n\r\n--b--\r\n";
+    std::fs::write(bounces.join("tmp/1.x"), report).unwrap();
+    std::fs::rename(bounces.join("tmp/1.x"), bounces.join("new/1.x")).unwrap();
+    let t = p.trace("m1@c.test", |t| t["recipients"][0]["reported"][0]["action"] == "failed");
+    assert_eq!(action(&t), "relayed", "a report stands beside the log's word: {t}");
+    eventually("moved once it is stored", || read.join("cur/1.x").exists().then_some(()));
+    assert!(!bounces.join("new/1.x").exists());
+}
