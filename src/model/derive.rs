@@ -72,8 +72,15 @@ pub fn derive(stored: &StoredRecord) -> Record {
     r
 }
 
-/// Some MTAs (OpenSMTPD, Courier, Sendmail below LogLevel 10) never say that a message left the queue: it did when nobody is left to try.
+/// MTAs that always say when a message left the queue. (Exim never says how many recipients there are: those that have ended
+/// so far need not be all.)
+const SAY_THE_END: &[&str] = &["postfix", "exim", "qmail"];
+
+/// Other MTAs (OpenSMTPD, Courier, Sendmail below LogLevel 10) never say that a message left the queue: it did when nobody is left to try.
 fn all_ended(r: &Record) -> bool {
+    if SAY_THE_END.contains(&r.mta.as_str()) {
+        return false;
+    }
     let count = r.recipient_count.unwrap_or(0);
     let ended = r.recipients.iter().filter(|p| p.action != Action::Delayed).count();
     ended > 0 && ended == r.recipients.len() && ended as u64 >= count
