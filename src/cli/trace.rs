@@ -8,10 +8,12 @@ use crate::model::event::Action;
 use crate::model::journey::{By, Ending, Journey, folded, same_host, trace};
 use crate::model::query::Query;
 use crate::model::record::{Recipient, Record, Reported};
+use crate::store::Store;
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 use unicode_width::UnicodeWidthStr;
 
 #[derive(clap::Args)]
@@ -27,33 +29,30 @@ pub struct Arguments {
     /// With the log lines
     #[arg(long)]
     lines: bool,
+    /// Go on until everybody's end is known, and show each change
+    #[arg(long, short)]
+    follow: bool,
 }
+
+/// How often a message under way is looked at again.
+const EVERY: Duration = Duration::from_millis(500);
 
 pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     let store = cx.open()?;
-    // A daemon knows lines that are not committed yet; it writes its own query log.
-    let journeys = match Daemon::connect(&cx.index)? {
-        Some(mut daemon) => trace(&mut daemon, &a.id)?,
-        None => {
-            cx.note_query("trace", &[("id", a.id.clone())])?;
-            trace(&mut store.walk(), &a.id)?
-        }
-    };
-    let mut out = std::io::BufWriter::new(anstream::stdout());
-    if a.json {
-        // Not through the terminal's filter: it would take control characters out of values.
-        let mut text = serde_json::to_vec(&json::journeys(&journeys, a.lines))?;
-        text.push(b'\n');
-        std::io::stdout().write_all(&text)?;
-    } else {
-        for (n, j) in journeys.iter().enumerate() {
-            if n > 0 {
-                writeln!(out)?;
-            }
-            write!(out, "{}", show(cx, j, a.lines))?;
+    let mut journeys = look(cx, &store, &a.id, true)?;
+    let mut shown = render(cx, a, &journeys)?;
+    write_out(a, &shown)?;
+    while a.follow && !journeys.iter().all(has_ended) {
+        std::thread::sleep(EVERY);
+        store.reload()?;
+        journeys = look(cx, &store, &a.id, false)?;
+        let now = render(cx, a, &journeys)?;
+        if now != shown {
+            write_out(a, b"\n")?;
+            write_out(a, &now)?;
+            shown = now;
         }
     }
-    out.flush()?;
     if journeys.is_empty() {
         anstream::eprint!("{}", stats::nothing_found(cx, &store, &Query::default())?);
         return Ok(ExitCode::from(1));
@@ -62,6 +61,41 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
         anstream::eprintln!("{} messages bear this id", journeys.len());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Through the daemon, where one runs: it knows lines that are not committed yet, and writes its own query log.
+fn look(cx: &Context, store: &Store, id: &str, note: bool) -> anyhow::Result<Vec<Journey>> {
+    if let Some(mut daemon) = Daemon::connect(&cx.index)? {
+        return Ok(trace(&mut daemon, id)?);
+    }
+    if note {
+        cx.note_query("trace", &[("id", id.to_string())])?;
+    }
+    Ok(trace(&mut store.walk(), id)?)
+}
+
+/// Whether nothing more is to come: everybody's end is known.
+fn has_ended(j: &Journey) -> bool {
+    !j.endings.is_empty() && j.endings.iter().all(|e| e.last.action != Action::Delayed) && j.records.iter().all(|r| r.closed)
+}
+
+fn render(cx: &Context, a: &Arguments, journeys: &[Journey]) -> anyhow::Result<Vec<u8>> {
+    if a.json {
+        let mut text = serde_json::to_vec(&json::journeys(journeys, a.lines))?;
+        text.push(b'\n');
+        return Ok(text);
+    }
+    Ok(journeys.iter().map(|j| show(cx, j, a.lines)).collect::<Vec<_>>().join("\n").into_bytes())
+}
+
+fn write_out(a: &Arguments, text: &[u8]) -> std::io::Result<()> {
+    if a.json {
+        // Not through the terminal's filter: it would take control characters out of values.
+        let mut out = std::io::stdout();
+        return if text == b"\n" { Ok(()) } else { out.write_all(text).and_then(|()| out.flush()) };
+    }
+    let mut out = anstream::stdout();
+    out.write_all(text).and_then(|()| out.flush())
 }
 
 /// One journey as a tree, and a line for each recipient. On a terminal replies in the tree are cut to its width:

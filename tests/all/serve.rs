@@ -415,3 +415,23 @@ fn syslog_messages_and_mailboxes_are_followed_too() {
     eventually("moved once it is stored", || read.join("cur/1.x").exists().then_some(()));
     assert!(!bounces.join("new/1.x").exists());
 }
+
+#[test]
+fn a_message_under_way_is_followed_to_its_end() {
+    let mut p = Place::new();
+    let log = p.path("mail.log");
+    let [came, put_off, sent] = message(1);
+    append(&log, &came);
+    p.serve(&["--watch", log.to_str().unwrap()]);
+    p.trace("m1@c.test", |t| !t["records"][0].is_null());
+    let follow = p.command(&["trace", "--follow", "--json", "m1@c.test"]).stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    append(&log, &put_off);
+    std::thread::sleep(Duration::from_millis(1500));
+    append(&log, &sent);
+    let out = follow.wait_with_output().unwrap();
+    assert!(out.status.success());
+    let shown: Vec<serde_json::Value> = String::from_utf8_lossy(&out.stdout).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let actions: Vec<&str> = shown.iter().map(action).collect();
+    assert!(actions.contains(&"delayed") && actions.last() == Some(&"relayed"), "{actions:?}");
+}
