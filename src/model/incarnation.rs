@@ -4,10 +4,12 @@
 //! pure function of all events known of a slot, so that it does not matter when a line was read: a
 //! line belongs to the latest arrival not after it, and what lies before every arrival to the first.
 //! Boundaries are found by whole seconds and rank of kind, so that a copy with coarser stamps has the
-//! same ones; within one second an id does not come back (its first digits are the microsecond).
+//! same ones; within one second a Postfix id does not come back (its first digits are the microsecond). qmail's
+//! inodes do: where every event of a second bears decimals, these are its order.
 
 use super::event::{Action, Event, Field, Kind};
-use super::time::SECOND;
+use super::time::{Precision, SECOND};
+use rustc_hash::FxHashSet;
 
 /// One message's share of a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +47,10 @@ impl Item<'_> {
 pub fn split<'a>(encoded: &'a [u8], reused: bool) -> Vec<Incarnation<'a>> {
     let mut items = distinct(encoded);
     if reused {
-        items.sort_by_key(|i| (i.second(), i.order.1, !i.is_named(), i.order.0, i.order.2));
+        // A second of which all events bear decimals has an order of its own; else ranks are the order that is sure.
+        let coarse: FxHashSet<i64> = items.iter().filter(|i| i.event.head.precision == Precision::Second).map(Item::second).collect();
+        let within = |i: &Item| if coarse.contains(&i.second()) { 0 } else { i.order.0 };
+        items.sort_by_key(|i| (i.second(), within(i), i.order.1, !i.is_named(), i.order.0, i.order.2));
     }
     let mut out: Vec<(i64, Vec<Item>)> = Vec::new();
     let mut state = State::default();

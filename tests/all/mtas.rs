@@ -311,6 +311,7 @@ fn mailman_writes_the_year_behind_the_clock() {
 fn the_worked_example_of_the_description() {
     let text = std::fs::read_to_string("parsers/README.md").unwrap();
     let (_, example) = text.split_once("## A home-made MTA").unwrap();
+    let example = example.split("\n## ").next().unwrap();
     let blocks: Vec<&str> = example.split("```").collect();
     let lines = blocks[1].trim_start();
     let toml: String = blocks.iter().filter_map(|b| b.strip_prefix("toml\n")).collect();
