@@ -205,6 +205,7 @@ impl Context {
         }
         let index = global.index.clone().or_else(|| config.index.clone()).unwrap_or_else(default_index);
         let parsers = global.parser_files.clone().or_else(|| config.parsers.clone());
+        as_open_as(&index);
         let (zone, site) = (config.site.zone, Arc::new(config.site.clone()));
         let (retention, query_log) = (config.retention.clone(), config.query_log.clone());
         Ok((Context { index, zone, site, parsers, retention, query_log, now: chrono::Utc::now().timestamp_micros() }, config))
@@ -230,6 +231,15 @@ impl Context {
 
     fn load_parsers(&self) -> anyhow::Result<Arc<Parsers>> {
         Ok(Parsers::load(self.parsers.as_deref())?)
+    }
+}
+
+/// New files are for whom the folder of the index is: for its owner only, unless somebody opened it to a group.
+fn as_open_as(index: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt;
+    if let Ok(folder) = std::fs::metadata(index) {
+        let mask = 0o077 & !folder.permissions().mode();
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
     }
 }
 
