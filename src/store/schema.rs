@@ -9,7 +9,7 @@ use tantivy::schema::{BytesOptions, Field, IndexRecordOption, NumericOptions, ST
 use tantivy::{TantivyDocument, Term};
 
 /// Version of the index format. An index of another version is refused, never touched.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Name of the (never filled) field that bears the version.
 const MARK: &str = "msgtrk_format_";
