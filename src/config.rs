@@ -4,6 +4,7 @@
 //! Unknown keys are errors. Units are in the names of the keys.
 
 use crate::resolve::clock::Zone;
+use crate::smtp::config::SmtpConfig;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -43,6 +44,7 @@ struct RawConfig {
     metrics: Option<Metrics>,
     retention: Retention,
     query_log: QueryLog,
+    smtp: SmtpConfig,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -170,6 +172,8 @@ pub struct Config {
     pub retention: Retention,
     /// Whether queries are logged.
     pub query_log: QueryLog,
+    /// Gateways before and behind MTAs.
+    pub smtp: SmtpConfig,
 }
 
 /// Names and zones of hosts.
@@ -245,6 +249,7 @@ impl Config {
                 return Err(format!("dsn {}: then = \"move\" and move_to go together", mailbox.path.display()));
             }
         }
+        raw.smtp.check()?;
         Ok(Config {
             index: raw.index,
             parsers: raw.parsers,
@@ -254,6 +259,7 @@ impl Config {
             metrics: raw.metrics,
             retention: raw.retention,
             query_log: raw.query_log,
+            smtp: raw.smtp,
         })
     }
 }

@@ -60,5 +60,6 @@ pub mod ledger;
 pub mod model;
 pub mod parse;
 pub mod resolve;
+pub mod smtp;
 pub mod source;
 pub mod store;

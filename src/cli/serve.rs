@@ -12,6 +12,8 @@ use crate::ingest::live::{Bell, Listener, LiveLoop, LiveOptions, LiveWork, usual
 use crate::ingest::open::{OpenRecords, View};
 use crate::ingest::parse_block::Counts;
 use crate::ingest::positions::known_files;
+use crate::smtp::binding::Binder;
+use crate::smtp::start::{Setup, start};
 use crate::source::live::{Activity, Health, Live, Problem};
 use crate::source::tail::{TailOptions, Tailer};
 use crate::store::Store;
@@ -43,6 +45,12 @@ pub struct Arguments {
     /// Serve figures for Prometheus
     #[arg(long, value_name = "ADDR:PORT")]
     metrics: Option<SocketAddr>,
+    /// Stand before an MTA: take SMTP at one address, hand it to the MTA at the other, note what is marked for tracking
+    #[arg(long, value_name = "LISTEN=BACKEND")]
+    smtp: Vec<crate::smtp::config::Listen>,
+    /// Stand behind an MTA as its next hop, hand on what is marked for tracking
+    #[arg(long, value_name = "ADDR:PORT")]
+    smtp_out: Option<SocketAddr>,
 }
 
 /// What lives as long as the process; a reload makes everything else anew.
@@ -114,7 +122,7 @@ impl Running {
         runtime: &tokio::runtime::Runtime,
     ) -> anyhow::Result<()> {
         let view = View::new(Arc::clone(store), Arc::clone(&self.open));
-        self.control(store.dir(), view)?;
+        self.control(store.dir(), view.clone())?;
         self.signals(runtime)?;
         let mut ready = String::from("ready");
         let mut listening = Vec::new();
@@ -124,6 +132,10 @@ impl Running {
             ready.push_str(&format!(" metrics={address}"));
             listening.push(("metrics".to_string(), address.to_string()));
             runtime.spawn(metrics::serve(listener, Arc::clone(&self.figures)));
+        }
+        for (name, address) in self.gateways(a, &cx, &config, view, runtime)? {
+            ready.push_str(&format!(" {name}={address}"));
+            listening.push((name, address.to_string()));
         }
         self.figures.started(listening);
         let mut current = (cx, config);
@@ -169,6 +181,22 @@ impl Running {
         let _ = systemd::notify("READY=1");
         live.run(&self.leave, &self.bell);
         Ok(())
+    }
+
+    /// Opens the SMTP gateways.
+    fn gateways(
+        &self,
+        a: &Arguments,
+        cx: &Context,
+        config: &Config,
+        view: View,
+        runtime: &tokio::runtime::Runtime,
+    ) -> anyhow::Result<Vec<(String, SocketAddr)>> {
+        let (open, bell) = (Arc::clone(&self.open), Arc::clone(&self.bell));
+        let binder = Arc::new(Binder { open, bell, parsers: cx.load_parsers()?, config: config.smtp.clone() });
+        let (this_host, host_name) = (a.host.clone().unwrap_or_else(this_host), |name: &str| cx.site.host_name(name));
+        let setup = Setup { binder, listen: &a.smtp, out: a.smtp_out, this_host: &this_host, host_name: &host_name, view };
+        Ok(start(runtime, &setup)?.listening)
     }
 
     fn watched(&self, a: &Arguments, config: &Config) -> anyhow::Result<Vec<Watch>> {

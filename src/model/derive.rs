@@ -68,6 +68,9 @@ pub fn derive(stored: &StoredRecord) -> Record {
 
 const EPOCH: Stamp = Stamp { micros: 0, precision: super::time::Precision::Second };
 
+/// Program that the events of msgtrk's own SMTP gateway name.
+pub const GATEWAY: &str = "msgtrk/smtp";
+
 fn stamp(e: &Event) -> Stamp {
     Stamp { micros: e.head.time, precision: e.head.precision }
 }
@@ -104,6 +107,8 @@ struct People {
     list: Vec<Recipient>,
     /// Recipients that the client named, where the MTA logs them at arrival.
     named: Vec<String>,
+    /// Recipients that an SMTP gateway saw. The MTA may have made others of them without a word.
+    gateway: Vec<String>,
     by_name: FxHashMap<(String, String), usize>,
 }
 
@@ -137,7 +142,9 @@ impl People {
 
     fn addressed(&mut self, e: &Event) {
         if let Some(list) = e.text(Field::Recipients) {
-            self.named.extend(split_addresses(&list));
+            let seen_outside = e.get(Field::Program) == Some(GATEWAY.as_bytes());
+            let names = if seen_outside { &mut self.gateway } else { &mut self.named };
+            names.extend(split_addresses(&list));
         }
     }
 
@@ -200,6 +207,10 @@ impl People {
 
     /// What needs all events: default statuses, and a filter's attempts after the message was closed.
     fn settle(&mut self, r: &mut Record) {
+        // A message that left the queue ended for all its recipients: one that no line speaks of became another.
+        if !r.closed || self.list.is_empty() {
+            self.named.append(&mut self.gateway);
+        }
         self.untried();
         for p in &mut self.list {
             if p.status.is_empty() || !status_fits(p.action, &p.status, r.role) {

@@ -29,7 +29,7 @@ fn allowed(module: &str) -> Option<&'static [&'static str]> {
         "resolve" => Some(&["model", "resolve"]),
         "ledger" => Some(&["model", "ledger"]),
         "store" => Some(&["model", "store"]),
-        "config" => Some(&["model", "resolve"]),
+        "config" => Some(&["model", "resolve", "smtp"]),
         "ingest" => Some(&["model", "source", "parse", "resolve", "ledger", "store", "config", "ingest"]),
         _ => None,
     }

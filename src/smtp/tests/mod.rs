@@ -1,0 +1,4 @@
+mod command;
+mod data;
+mod fake;
+mod session;
