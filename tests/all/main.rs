@@ -4,6 +4,7 @@
 mod fold;
 mod hostile;
 mod inputs;
+mod smtp;
 mod structure;
 mod support;
 mod truth;

@@ -15,6 +15,7 @@ impl Session {
                     self.to_client.extend_from_slice(TLS_READY);
                     // RFC 3207, 4.2: what was said before is forgotten, by the backend as well.
                     self.offer = Offer::default();
+                    self.no_auth = false;
                     self.transaction = None;
                     self.pass(b"RSET", Due::Hidden);
                     self.steps.push_back(Step::StartTls);
@@ -96,6 +97,9 @@ impl Session {
         }
         self.transaction = None;
         self.offer = if extended { Offer::of(reply) } else { Offer::default() };
+        if extended {
+            self.no_auth = self.offer.auth.is_empty();
+        }
         if !extended {
             self.to_client.extend_from_slice(&reply.raw);
             return;

@@ -151,6 +151,8 @@ pub struct Session {
     replies: ReplyReader,
     due: VecDeque<Due>,
     offer: Offer,
+    /// The backend was asked, and offers no AUTH.
+    no_auth: bool,
     transaction: Option<Transaction>,
     to_client: Vec<u8>,
     to_backend: Vec<u8>,
@@ -190,6 +192,7 @@ impl Session {
             replies: ReplyReader::default(),
             due: VecDeque::from([Due::Greeting]),
             offer: Offer::default(),
+            no_auth: false,
             transaction: None,
             to_client: Vec::new(),
             to_backend: Vec::new(),
@@ -458,7 +461,8 @@ impl Session {
             },
             Verb::Rset => self.pass(line, Due::Reset),
             Verb::StartTls => self.starttls(line),
-            Verb::Auth if !self.secure && !self.policy.auth_in_clear => self.refuse(NEEDS_TLS),
+            // A backend that offers none says so itself.
+            Verb::Auth if !self.secure && !self.policy.auth_in_clear && !self.no_auth => self.refuse(NEEDS_TLS),
             Verb::Auth => {
                 self.input = Input::Wait;
                 self.pass(line, Due::Auth);

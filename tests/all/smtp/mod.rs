@@ -1,0 +1,8 @@
+//! The gateways as the program runs them: before a scripted MTA always, before real ones where they are installed.
+
+mod daemon;
+mod outbound;
+mod postfix;
+mod real;
+mod scripted;
+mod submit;

@@ -1,0 +1,210 @@
+//! With a real MTA, where one is installed.
+
+use super::daemon::{Client, Daemon, certifier, scripted};
+use super::postfix::Postfix;
+use std::net::SocketAddr;
+
+fn gateway(postfix: &Postfix, dir: &std::path::Path, more: &str) -> Daemon {
+    let config = dir.join("c.toml");
+    let text = format!("[[smtp.listen]]\nlisten = \"127.0.0.1:0\"\nbackend = \"{}\"\nhost = \"mx1\"\n{more}", postfix.smtp);
+    std::fs::write(&config, format!("[hosts.mx1]\naliases = [\"{}\"]\n{text}", host())).unwrap();
+    Daemon::start(&dir.join("index"), &["--config", config.to_str().unwrap(), "--watch", postfix.log().to_str().unwrap()])
+}
+
+/// This machine's name, as Postfix writes it into its log.
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    name.trim().split('.').next().unwrap().to_lowercase()
+}
+
+fn actions(found: &serde_json::Value) -> Vec<(String, String)> {
+    let recipients = found["recipients"].as_array().cloned().unwrap_or_default();
+    recipients.iter().map(|r| (r["original_recipient"].as_str().unwrap().into(), r["action"].as_str().unwrap().into())).collect()
+}
+
+#[test]
+fn a_marked_message_is_followed_through_a_real_postfix() {
+    let (relay, _) = scripted(&["DSN"], "R1");
+    let Some(postfix) = Postfix::start("", Some(relay)) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = gateway(&postfix, dir.path(), "client = \"none\"\n");
+    let mut c = Client::connect(daemon.address("smtp", 0));
+    assert!(c.reply().starts_with("220 mx1.test"));
+    assert!(c.ask("EHLO c.test").contains("250 MTRK"));
+    let to = ["bob@local.test", "team@local.test", "refused@relay.test", "w@relay.test", "y@slow.test", "z@gone.test"];
+    assert!(c.ask(&format!("MAIL FROM:<ann@a.test> MTRK={}:86400 ENVID=real1@h.test", certifier(b"s"))).starts_with("250"));
+    for r in to {
+        let said = c.ask(&format!("RCPT TO:<{r}> ORCPT=rfc822;{r} NOTIFY=NEVER"));
+        assert!(said.starts_with("250"), "{said}");
+    }
+    c.ask("DATA");
+    let said = c.ask("Subject: x\r\nMessage-Id: <real1@a.test>\r\n\r\nx\r\n.");
+    assert!(said.starts_with("250 2.0.0 Ok: queued as "), "{said}");
+    let found = daemon.trace("real1@h.test");
+    assert_eq!(found["records"].as_array().map(Vec::len), Some(1), "{found:#}");
+    postfix.settle();
+    let of = |v: &serde_json::Value, who: &str| actions(v).iter().filter(|a| a.0 == who).map(|a| a.1.clone()).collect::<Vec<_>>();
+    let found = daemon.trace_until(&postfix.log(), "real1@h.test", |v| {
+        ["bob@local.test", "refused@relay.test", "w@relay.test", "z@gone.test"].iter().all(|r| of(v, r).iter().all(|a| a != "delayed")) && of(v, "y@slow.test").len() == 1
+    });
+    assert_eq!(found["records"][0]["message_id"], "real1@a.test", "{found:#}");
+    assert_eq!(of(&found, "bob@local.test"), ["delivered"]);
+    assert_eq!((of(&found, "refused@relay.test"), of(&found, "w@relay.test")), (vec!["failed".into()], vec!["relayed".into()]));
+    assert_eq!(of(&found, "z@gone.test"), ["opaque"]);
+    assert_eq!(of(&found, "y@slow.test"), ["delayed"]);
+    assert!(of(&found, "team@local.test").iter().all(|a| a == "delivered" || a == "expanded"), "{found:#}");
+    let log = postfix.log_text();
+    assert!(!log.contains("MTRK") && log.contains("to=<y@slow.test>"));
+    // One record, its bindings within it: the short id's incarnation is the right one.
+    assert_eq!(found["records"].as_array().map(Vec::len), Some(1), "{found:#}");
+    assert!(found.to_string().contains("smtp gateway: marked"));
+}
+
+#[test]
+fn postfix_is_told_who_the_client_is() {
+    for (client, main) in [
+        ("proxy-v1", "smtpd_upstream_proxy_protocol = haproxy"),
+        ("proxy-v2", "smtpd_upstream_proxy_protocol = haproxy"),
+        ("xclient", "smtpd_authorized_xclient_hosts = 127.0.0.0/8"),
+    ] {
+        let Some(postfix) = Postfix::start(main, None) else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let daemon = gateway(&postfix, dir.path(), &format!("client = \"{client}\"\n"));
+        // Another address than the gateway's own towards Postfix.
+        let socket = std::net::TcpStream::connect(daemon.address("smtp", 0)).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        drop(socket);
+        let mut c = Client::connect(daemon.address("smtp", 0));
+        let own = c.stream.local_addr().unwrap().port();
+        assert_ne!(own, port);
+        assert!(c.reply().starts_with("220"), "{client}");
+        c.ask("EHLO c.test");
+        c.ask("MAIL FROM:<a@a.test>");
+        c.ask("RCPT TO:<bob@local.test>");
+        c.ask("DATA");
+        assert!(c.ask("x\r\n.").starts_with("250"), "{client}");
+        assert!(postfix.log_text().contains("127.0.0.1]"), "{client}");
+    }
+}
+
+/// A small generator: the same sessions in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn of(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % n
+    }
+}
+
+/// A session: what is sent, and how many replies are waited for.
+type Script = Vec<(Vec<u8>, usize)>;
+
+fn script(n: usize, d: &mut Dice) -> Script {
+    let mut s: Script = vec![(b"EHLO c.test\r\n".to_vec(), 1)];
+    let line = |text: &str| (format!("{text}\r\n").into_bytes(), 1);
+    const ODD: &[&str] = &[
+        "NOOP", "noop", "HELP", "VRFY bob@local.test", "EXPN x", "RSET", "foo bar", "", "MAIL FROM:<a@a.test> SIZE=1x", "MAIL FROM:<a@a.test> RET=FULL ENVID=a+2",
+        "MAIL FROM:<a@a.test", "MAIL TO:<a@a.test>", "RCPT TO:<bob@local.test> NOTIFY=MAYBE", "RCPT TO:<bob@local.test>", "DATA", "MAIL FROM:<>", "HELO c.test",
+        "MAIL FROM:<a@a.test> BODY=7BIT", "RCPT TO:<no@where.test>", "ETRN x", "AUTH PLAIN", "MAIL FROM:<a@a.test> AUTH=<>", "RCPT TO:<\"b b\"@local.test>", "MAIL  FROM: <a@a.test>",
+        "rcpt to: bob@local.test", "EHLO again.test", "MAIL FROM:<a@a.test> SMTPUTF8",
+    ];
+    for _ in 0..d.of(6) {
+        s.push(line(ODD[d.of(ODD.len())]));
+        // DATA that was taken wants its content.
+        if s.last().unwrap().0 == b"DATA\r\n" {
+            s.pop();
+        }
+    }
+    // BDAT is taken behind EHLO only: so after a HELO the two ways would differ.
+    s.push(line("EHLO c.test"));
+    for k in 0..1 + d.of(2) {
+        let id = format!("Subject: {n}/{k}\r\nMessage-Id: <{n}.{k}@a.test>\r\n\r\n");
+        const BODIES: &[&str] = &["plain\r\n", "..stuffed\r\n..\r\n", "", "bare\nlf\r\n", "long LONG\r\n", "\r\n\r\n\r\n", "8bit \u{e9}\u{4e16}\r\n", " lead\r\n\ttab\r\n", "cr\rinside\r\n", ".. \r\n...\r\n", "nul \0 in\r\n"];
+        let body = BODIES[d.of(BODIES.len())].replace("LONG", &"x".repeat(d.of(3_000))).repeat(1 + d.of(40));
+        s.push(line("MAIL FROM:<ann@a.test>"));
+        s.push(line("RCPT TO:<bob@local.test>"));
+        match d.of(3) {
+            0 => {
+                let content = format!("{id}{}", body);
+                s.push((format!("BDAT {}\r\n{content}", content.len()).into_bytes(), 1));
+                s.push((b"BDAT 0 LAST\r\n".to_vec(), 1));
+            }
+            1 => {
+                s.push(line("DATA"));
+                s.push((format!("{id}{body}.\r\n").into_bytes(), 1));
+            }
+            _ => {
+                // Pipelined, with the content's end and the next command in one.
+                s.push((b"NOOP\r\nDATA\r\n".to_vec(), 2));
+                s.push((format!("{id}{body}.\r\nNOOP\r\n").into_bytes(), 2));
+            }
+        }
+    }
+    match d.of(10) {
+        // Gone in the middle of a message: it must not be taken.
+        0 => {
+            s.push(line("MAIL FROM:<ann@a.test>"));
+            s.push(line("RCPT TO:<bob@local.test>"));
+            s.push(line("DATA"));
+            s.push((b"Subject: half\r\n\r\nhalf\r\n".to_vec(), 0));
+        }
+        _ => s.push(line("QUIT")),
+    }
+    s
+}
+
+fn play(to: SocketAddr, script: &Script) -> Vec<String> {
+    let mut c = Client::connect(to);
+    let mut heard = vec![c.reply()];
+    for (bytes, replies) in script {
+        c.send(bytes);
+        for _ in 0..*replies {
+            heard.push(c.reply());
+        }
+    }
+    heard
+}
+
+/// A reply without what differs from one time to the next.
+fn plain(reply: &str) -> String {
+    let reply = reply.replace("250-CHUNKING\r\n250 MTRK\r\n", "250 CHUNKING\r\n");
+    match reply.split_once("queued as ") {
+        Some((head, _)) => format!("{head}queued as ID"),
+        None => reply,
+    }
+}
+
+/// The same 500 sessions, good, odd and broken: the same replies but for MTRK, the same mail byte for byte.
+#[test]
+fn postfix_takes_the_same_through_the_gateway_as_without() {
+    let Some(postfix) = Postfix::start("", None) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = gateway(&postfix, dir.path(), "");
+    let mut dice = Dice(3885);
+    let scripts: Vec<Script> = (0..500).map(|n| script(n, &mut dice)).collect();
+    let run = |to: SocketAddr| -> Vec<Vec<String>> {
+        std::thread::scope(|scope| {
+            let parts: Vec<_> = scripts.chunks(125).map(|part| scope.spawn(move || part.iter().map(|s| play(to, s)).collect::<Vec<_>>())).collect();
+            parts.into_iter().flat_map(|p| p.join().unwrap()).collect()
+        })
+    };
+    let direct = run(postfix.smtp);
+    let mail = postfix.mail();
+    let through = run(daemon.address("smtp", 0));
+    let (mut equal, mut taken) = (0, 0);
+    for (n, (a, b)) in direct.iter().zip(&through).enumerate() {
+        for (k, (x, y)) in a.iter().zip(b).enumerate() {
+            let sent: Vec<String> = scripts[n].iter().map(|s| s.0[..s.0.len().min(60)].escape_ascii().to_string()).collect();
+            assert_eq!(plain(x), plain(y), "session {n}, reply {k}: {sent:#?}");
+            equal += 1;
+            taken += usize::from(x.contains("queued as"));
+        }
+    }
+    let mail_through = postfix.mail();
+    assert_eq!((mail.len(), mail_through.len()), (taken, taken));
+    let at = mail.iter().zip(&mail_through).position(|(a, b)| a != b);
+    assert_eq!(at.map(|n| (String::from_utf8_lossy(&mail[n]).into_owned(), String::from_utf8_lossy(&mail_through[n]).into_owned())), None);
+    eprintln!("500 sessions: {equal} replies the same, {taken} messages the same byte for byte");
+    assert!(equal > 4_000 && taken > 500, "{equal} {taken}");
+}

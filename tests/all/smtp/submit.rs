@@ -1,0 +1,1 @@
+//! `msgtrk submit` and `msgtrk sent`.
