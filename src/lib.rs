@@ -15,6 +15,8 @@
 //! * [`ledger`]: folds events into records between two commits.
 //! * [`store`]: keeps records and finds them; the only place that knows the index engine.
 //! * [`ingest`]: wires source to store.
+//! * [`trkstat`]: RFC 3886 text, written and read.
+//! * [`mtqp`]: the tracking protocol of RFC 3887: dialogue without I/O, server, client.
 //! * [`daemon`]: what runs for months: the writer thread, the control socket, figures.
 //! * [`config`], [`cli`]: the program.
 //!
@@ -58,8 +60,10 @@ pub mod daemon;
 pub mod ingest;
 pub mod ledger;
 pub mod model;
+pub mod mtqp;
 pub mod parse;
 pub mod resolve;
 pub mod smtp;
 pub mod source;
 pub mod store;
+pub mod trkstat;

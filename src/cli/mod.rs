@@ -3,6 +3,7 @@
 mod backfill;
 mod config;
 mod demo;
+mod grant;
 mod json;
 mod parsers;
 mod progress;
@@ -15,6 +16,7 @@ mod stuck;
 pub mod text;
 mod times;
 mod trace;
+mod track;
 mod verify;
 
 use crate::config::{Config, Site};
@@ -63,6 +65,12 @@ enum Command {
     Search(Box<search::Arguments>),
     /// Show one message's way over all hosts, and how it ended for each recipient
     Trace(trace::Arguments),
+    /// Let somebody track a message over MTQP: prints the URL that opens it
+    Grant(grant::Arguments),
+    /// Take back what `grant` gave
+    Revoke(grant::RevokeArguments),
+    /// Ask a tracking server (MTQP, RFC 3887) what became of a message
+    Track(Box<track::Arguments>),
     /// List what is still queued, by domain and reason, oldest first
     Stuck(stuck::Arguments),
     /// Say what the index holds, and which lines were not understood
@@ -121,6 +129,9 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Backfill(a) => backfill::run(&cx, &a),
         Command::Search(a) => search::run(&cx, &a),
         Command::Trace(a) => trace::run(&cx, &a),
+        Command::Grant(a) => grant::run(&cx, &a),
+        Command::Revoke(a) => grant::revoke(&cx, &a),
+        Command::Track(a) => track::run(&cx, &a),
         Command::Stuck(a) => stuck::run(&cx, &a),
         Command::Stats(a) => stats::run(&cx, &a),
         Command::Parsers(a) => parsers::run(&cx, &a),

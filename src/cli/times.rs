@@ -34,7 +34,8 @@ pub fn moment(text: &str, now: i64, zone: Zone) -> Result<i64, String> {
     })
 }
 
-fn ago(text: &str) -> Option<i64> {
+/// A span of time, microseconds: `90s`, `15m`, `2h`, `3d`, `1w`.
+pub fn ago(text: &str) -> Option<i64> {
     let at = text.find(|c: char| !c.is_ascii_digit())?;
     let n: i64 = text.get(..at)?.parse().ok()?;
     let unit = match text.get(at..)?.trim() {

@@ -1,6 +1,7 @@
 //! Wires source to store: read, parse (in parallel), fold (in order), commit.
 
 pub mod backfill;
+pub mod bind;
 pub mod commit;
 pub mod fold;
 pub mod live;

@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 pub fn derive(stored: &StoredRecord) -> Record {
     let events: Vec<Event> = stored.events().collect();
     let first = events.first().map_or(EPOCH, stamp);
-    let last = events.iter().max_by_key(|e| e.head.time).map_or(EPOCH, stamp);
+    let last = events.iter().filter(|e| e.head.kind != Kind::Binding).max_by_key(|e| e.head.time).map_or(EPOCH, stamp);
     let mut r = Record {
         key: stored.key.clone(),
         role: stored.role,
@@ -33,6 +33,7 @@ pub fn derive(stored: &StoredRecord) -> Record {
         verdict: None,
         remark: None,
         recipients: Vec::new(),
+        bindings: Vec::new(),
         events: Vec::new(),
     };
     let mut people = People::default();
@@ -52,7 +53,8 @@ pub fn derive(stored: &StoredRecord) -> Record {
             }
             Kind::Closed => r.closed = true,
             Kind::Arrival | Kind::Queued => people.addressed(event),
-            Kind::Binding | Kind::Report => {}
+            Kind::Binding => super::binding::take(&mut r.bindings, event),
+            Kind::Report => {}
         }
         r.events.push(EventLine {
             time: stamp(event),
@@ -63,6 +65,7 @@ pub fn derive(stored: &StoredRecord) -> Record {
     }
     people.settle(&mut r);
     r.recipients = people.list;
+    super::binding::mark_next(&mut r.recipients, &events);
     r
 }
 
@@ -134,6 +137,7 @@ impl People {
                 diagnostic: None,
                 disposition: None,
                 redirected_to: None,
+                next_tracks: false,
             });
             self.list.len() - 1
         });

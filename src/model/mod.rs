@@ -4,6 +4,7 @@
 //! [`derive`](mod@derive) computes the one from the other, [`incarnation`] tells apart messages that
 //! had the same queue id, [`query`] is what is asked for, [`journey`] what is answered.
 
+mod binding;
 pub mod derive;
 pub mod event;
 pub mod incarnation;

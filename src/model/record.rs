@@ -218,8 +218,25 @@ pub struct Record {
     pub remark: Option<String>,
     /// What became of each recipient here.
     pub recipients: Vec<Recipient>,
+    /// Who may track it (RFC 3885): envelope ids and certifiers, in the order they were bound.
+    pub bindings: Vec<Binding>,
     /// The events, in order.
     pub events: Vec<EventLine>,
+}
+
+/// An envelope id and certifier that open a record to a tracking user agent (R8: both together name what is opened).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// ENVID as bound.
+    pub envelope_id: String,
+    /// SHA-1 of the secret, base64 without padding, 27 characters.
+    pub certifier: String,
+    /// Until when it opens the record, seconds since 1970; `None` where the binding says nothing of it.
+    pub expires: Option<i64>,
+    /// Only this recipient is shown.
+    pub recipient: Option<String>,
+    /// Taken back for good.
+    pub revoked: bool,
 }
 
 /// An event as `--lines` shows it.
@@ -264,4 +281,6 @@ pub struct Recipient {
     pub disposition: Option<String>,
     /// Where a witness says it was redirected to.
     pub redirected_to: Option<String>,
+    /// Whether the next host was seen to offer message tracking (RFC 3885, 2).
+    pub next_tracks: bool,
 }

@@ -4,6 +4,11 @@
 mod fold;
 mod hostile;
 mod inputs;
+mod mtqp;
+mod mtqp_chain;
+mod mtqp_fuzz;
+mod mtqp_support;
+mod mtqp_tls;
 mod smtp;
 mod structure;
 mod support;

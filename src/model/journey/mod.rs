@@ -133,6 +133,18 @@ pub fn trace<L: Lookup>(lookup: &mut L, id: &str) -> Result<Vec<Journey>, L::Err
     Ok(pool.journeys(&seeds))
 }
 
+/// The one journey that a record belongs to.
+///
+/// # Errors
+/// Those of the look-up.
+pub fn journey_of<L: Lookup>(lookup: &mut L, record: Record) -> Result<Option<Journey>, L::Error> {
+    let seeds: FxHashSet<String> = [record.key.clone()].into_iter().collect();
+    let mut pool = Pool::default();
+    pool.grow(lookup, vec![record], vec![])?;
+    pool.join();
+    Ok(pool.journeys(&seeds).into_iter().next())
+}
+
 /// Whether a witness speaks of a hop's mail: the same Message-ID, or the queue id it names, at that host and about that time (ids return).
 fn speaks_of(w: &Record, r: &Record) -> bool {
     let mail = w.message_id.is_some() && w.message_id == r.message_id;

@@ -1,6 +1,7 @@
 //! The gateways as the program runs them: before a scripted MTA always, before real ones where they are installed.
 
 mod daemon;
+mod fuzz;
 mod outbound;
 mod postfix;
 mod real;

@@ -1,0 +1,159 @@
+//! Where the records come from, and whether a claim opens one.
+
+use super::answer::{Opened, Policy, is_queued};
+use super::command::{Claim, bare};
+use crate::model::journey::{Journey, Lookup, journey_of};
+use crate::model::record::{Binding, Record, Role};
+use crate::store::{Seen, Store, StoreError};
+use crate::trkstat::from_xtext;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use subtle::ConstantTimeEq as _;
+
+/// A look-up could not be done; the client is told to try again later.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TrackerError(pub String);
+
+impl From<StoreError> for TrackerError {
+    fn from(e: StoreError) -> Self {
+        TrackerError(e.to_string())
+    }
+}
+
+/// What the server asks for records. Calls may block; the server makes them off its event loop.
+pub trait Tracker: Send + Sync {
+    /// Records with a binding of this certifier (27 characters of base64), at most [`MAX_BOUND`].
+    ///
+    /// The look-up is by the hash of the secret and not by the envelope id: so an envelope id that does not exist and a
+    /// wrong secret are the same miss, and nobody can bury a message under a thousand claims of its envelope id.
+    ///
+    /// # Errors
+    /// When records cannot be read just now.
+    fn bound(&self, certifier: &str) -> Result<Vec<Record>, TrackerError>;
+
+    /// The journey of a record that [`Tracker::bound`] gave.
+    ///
+    /// # Errors
+    /// When records cannot be read just now.
+    fn journey(&self, record: &Record) -> Result<Option<Journey>, TrackerError>;
+}
+
+/// Most records that one certifier is followed to.
+pub const MAX_BOUND: usize = 64;
+
+/// How long a binding that says nothing of it opens a record (RFC 3885, 3.1: 8 to 10 days by default, one at least).
+pub const DEFAULT_LIFETIME_DAYS: u32 = 10;
+
+/// What a claim opens: records bound to its envelope id and the hash of its secret, whose time is not over, oldest
+/// first. `now` in seconds since 1970. Empty: nothing is known, whatever the reason.
+///
+/// # Errors
+/// When records cannot be read just now.
+pub fn open(tracker: &dyn Tracker, claim: &Claim, policy: &Policy, lifetime_days: u32, now: i64) -> Result<Vec<Opened>, TrackerError> {
+    let certifier = claim.secret.certifier();
+    let wanted = from_xtext(&claim.envelope_id);
+    let mut records = tracker.bound(&certifier)?;
+    records.sort_by(|a, b| (a.arrival_date.micros, &a.key).cmp(&(b.arrival_date.micros, &b.key)));
+    let mut opened = Vec::new();
+    for record in records {
+        let fits = |b: &&Binding| {
+            let same: bool = b.certifier.as_bytes().ct_eq(certifier.as_bytes()).into();
+            same && from_xtext(bare(&b.envelope_id)) == wanted && !b.revoked
+        };
+        let Some(binding) = record.bindings.iter().find(fits) else { continue };
+        let ends = binding.expires.unwrap_or(record.arrival_date.micros.div_euclid(1_000_000) + i64::from(lifetime_days.max(1)) * 86_400);
+        let Some(journey) = tracker.journey(&record)? else { continue };
+        let o = Opened { journey, root: record.key.clone(), only: binding.recipient.clone() };
+        // RFC 3885, 3.1: knowledge is not denied while the message sits in the queue.
+        if now <= ends || is_queued(&o, policy) {
+            opened.push(o);
+        }
+    }
+    Ok(opened)
+}
+
+/// Records from an index in a folder, as of its latest commit by any process.
+pub struct StoreTracker {
+    store: Store,
+    /// Which commit is visible: identity of `meta.json`.
+    seen: Mutex<Option<Commit>>,
+}
+
+type Commit = (u64, u64, Option<std::time::SystemTime>);
+
+impl StoreTracker {
+    /// A tracker over an open index.
+    pub fn new(store: Store) -> Self {
+        StoreTracker { store, seen: Mutex::new(None) }
+    }
+
+    /// Makes a new commit visible; looks only at `meta.json`'s identity where there is none.
+    fn refresh(&self) -> Result<(), TrackerError> {
+        let path: PathBuf = self.store.dir().join("meta.json");
+        let commit = std::fs::metadata(&path).map(|m| identity(&m)).map_err(|e| TrackerError(format!("{}: {e}", path.display())))?;
+        let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if *seen != Some(commit) {
+            self.store.reload()?;
+            *seen = Some(commit);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+fn identity(m: &std::fs::Metadata) -> Commit {
+    use std::os::unix::fs::MetadataExt as _;
+    (m.ino(), m.len(), m.modified().ok())
+}
+
+#[cfg(not(unix))]
+fn identity(m: &std::fs::Metadata) -> Commit {
+    (0, m.len(), m.modified().ok())
+}
+
+impl Tracker for StoreTracker {
+    fn bound(&self, certifier: &str) -> Result<Vec<Record>, TrackerError> {
+        self.refresh()?;
+        Ok(self.store.by_id(certifier, MAX_BOUND, &mut Seen::default())?)
+    }
+
+    fn journey(&self, record: &Record) -> Result<Option<Journey>, TrackerError> {
+        let mut walk = ByProof::new(&self.store);
+        Ok(journey_of(&mut walk, record.clone())?)
+    }
+}
+
+/// A walk that never finds hops by Message-ID: an answer does not follow it, and a thousand mails that copy somebody's
+/// Message-ID must not crowd out the records that matter. Witnesses are found by it (they only ever take away).
+pub struct ByProof<'a> {
+    store: &'a Store,
+    seen: Seen,
+}
+
+impl<'a> ByProof<'a> {
+    /// A walk over a store.
+    pub fn new(store: &'a Store) -> Self {
+        ByProof { store, seen: Seen::default() }
+    }
+}
+
+/// Most records that one queue id is followed to.
+const MOST_BY_ID: usize = 1_000;
+/// Most records of one Message-ID that are looked through for witnesses.
+const MOST_WITNESSES: usize = 200;
+
+impl Lookup for ByProof<'_> {
+    type Error = StoreError;
+
+    fn by_id(&mut self, id: &str) -> Result<Vec<Record>, StoreError> {
+        // No MTA's queue id holds an `@`; nearly every Message-ID does.
+        if !id.contains('@') {
+            return self.store.by_id(id, MOST_BY_ID, &mut self.seen);
+        }
+        let mut seen = Seen::default();
+        let mut found = self.store.by_id(id, MOST_WITNESSES, &mut seen)?;
+        found.retain(|r| r.role == Role::Witness);
+        Ok(found)
+    }
+}
