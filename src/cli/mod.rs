@@ -8,11 +8,13 @@ mod json;
 mod parsers;
 mod progress;
 mod search;
+mod sent;
 mod serve;
 mod shell;
 mod stats;
 mod status;
 mod stuck;
+mod submit;
 pub mod text;
 mod times;
 mod trace;
@@ -77,6 +79,10 @@ enum Command {
     Stats(stats::Arguments),
     /// Follow logs as they grow, and answer, until told to end
     Serve(serve::Arguments),
+    /// Send a message from standard input as sendmail does, marked so that it can be tracked
+    Submit(Box<submit::Arguments>),
+    /// List what was sent with submit, and ask what became of it
+    Sent(sent::Arguments),
     /// Say how the running daemon is
     Status(status::Arguments),
     /// Check, list and try parser files
@@ -138,6 +144,8 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Verify(a) => verify::run(&cx, &a),
         Command::Demo(a) => demo::run(&cx, &a),
         Command::Status(a) => status::run(&cx, &a),
+        Command::Submit(a) => submit::run(&cx, &a),
+        Command::Sent(a) => sent::run(&cx, &a),
         Command::Config(_) | Command::Completions(_) | Command::Man | Command::Serve(_) => Ok(ExitCode::SUCCESS),
     }
 }
