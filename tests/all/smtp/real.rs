@@ -4,17 +4,12 @@ use super::daemon::{Client, Daemon, certifier, scripted};
 use super::postfix::Postfix;
 use std::net::SocketAddr;
 
+/// Its own log names Postfix's host by the first part of `myhostname`.
 fn gateway(postfix: &Postfix, dir: &std::path::Path, more: &str) -> Daemon {
     let config = dir.join("c.toml");
     let text = format!("[[smtp.listen]]\nlisten = \"127.0.0.1:0\"\nbackend = \"{}\"\nhost = \"mx1\"\n{more}", postfix.smtp);
-    std::fs::write(&config, format!("[hosts.mx1]\naliases = [\"{}\"]\n{text}", host())).unwrap();
+    std::fs::write(&config, text).unwrap();
     Daemon::start(&dir.join("index"), &["--config", config.to_str().unwrap(), "--watch", postfix.log().to_str().unwrap()])
-}
-
-/// This machine's name, as Postfix writes it into its log.
-fn host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
-    name.trim().split('.').next().unwrap().to_lowercase()
 }
 
 fn actions(found: &serde_json::Value) -> Vec<(String, String)> {
