@@ -58,6 +58,17 @@ pub struct Binder {
     pub config: SmtpConfig,
 }
 
+/// The host that took a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Next {
+    /// Its name.
+    pub host: String,
+    /// Its address, where it is known.
+    pub ip: Option<String>,
+    /// Whether it offers MTRK and was given the mark.
+    pub tracks: bool,
+}
+
 /// A text and the fields in it.
 #[derive(Default)]
 struct Line {
@@ -94,14 +105,18 @@ impl Binder {
         Ok(String::from_utf8_lossy(queue_id).into_owned())
     }
 
-    /// Notes whether the host that took a message for a recipient tracks it.
+    /// Notes which host took a message for a recipient, and whether it tracks. The MTA's log names the gateway as that host.
     ///
     /// # Errors
     /// [`Unbound`].
-    pub fn next_host(&self, place: &Place, queue_id: &[u8], recipient: &[u8], tracks: bool, at: i64) -> Result<(), Unbound> {
-        let mut line = Line::new("smtp gateway: next host of");
+    pub fn next_host(&self, place: &Place, queue_id: &[u8], recipient: &[u8], next: &Next, at: i64) -> Result<(), Unbound> {
+        let mut line = Line::new("smtp gateway: handed");
         line.field(" ", Field::FinalRecipient, recipient);
-        line.field(" tracks: ", Field::NextTracks, if tracks { b"yes" } else { b"no" });
+        line.field(" to ", Field::RemoteMta, next.host.as_bytes());
+        if let Some(ip) = &next.ip {
+            line.field(" at ", Field::RemoteIp, ip.as_bytes());
+        }
+        line.field(", which tracks: ", Field::NextTracks, if next.tracks { b"yes" } else { b"no" });
         self.add(place, queue_id, at, &[(Kind::Binding, line)])
     }
 

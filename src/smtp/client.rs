@@ -57,6 +57,10 @@ pub struct Client {
     pub offer: Offer,
     /// Whether the connection is encrypted.
     pub secure: bool,
+    /// The server's address, where the connection has one.
+    pub peer: Option<std::net::IpAddr>,
+    /// What the server calls itself in its answer to EHLO.
+    pub name: Option<String>,
     io: Box<dyn Io>,
     replies: ReplyReader,
 }
@@ -67,8 +71,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn connect(to: &str, implicit: Option<(&TlsConnector, &str)>) -> Result<Client, ClientError> {
-        let io = net::connect(to).await.map_err(|error| ClientError::Io { to: to.into(), error })?;
-        let mut client = Client { to: to.into(), offer: Offer::default(), secure: false, io, replies: ReplyReader::default() };
+        let (io, peer) = net::connect_to(to).await.map_err(|error| ClientError::Io { to: to.into(), error })?;
+        let mut client = Client { to: to.into(), offer: Offer::default(), secure: false, peer, name: None, io, replies: ReplyReader::default() };
         if let Some((connector, name)) = implicit {
             client = client.encrypted(connector, name).await?;
         }
@@ -84,6 +88,9 @@ impl Client {
     pub async fn hello(&mut self, name: &str) -> Result<(), ClientError> {
         let reply = self.command(format!("EHLO {name}").as_bytes()).await?;
         self.offer = Offer::of(&reply);
+        let first = reply.lines().next().map(|l| String::from_utf8_lossy(l).into_owned());
+        let named = first.and_then(|l| l.split([' ', '\t']).next().map(str::to_string));
+        self.name = named.filter(|n| n.contains('.') && n.len() < 256 && n.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-')));
         if !reply.is_positive() {
             let reply = self.command(format!("HELO {name}").as_bytes()).await?;
             self.want(reply, "HELO")?;

@@ -27,6 +27,11 @@ pub type Found<'a> = Pin<Box<dyn Future<Output = Result<Vec<String>, NoHosts>> +
 pub trait Hosts: Send + Sync {
     /// The next hosts of a domain.
     fn of<'a>(&'a self, domain: &'a str) -> Found<'a>;
+
+    /// Whether the site's own config names them, so that their own word for their name is good.
+    fn listed(&self, _domain: &str) -> bool {
+        false
+    }
 }
 
 /// By DNS.
@@ -83,10 +88,19 @@ pub struct Routes {
     pub other: Option<Dns>,
 }
 
+impl Routes {
+    fn route(&self, domain: &str) -> Option<&String> {
+        self.routes.get(&domain.to_lowercase()).or_else(|| self.routes.get("*"))
+    }
+}
+
 impl Hosts for Routes {
+    fn listed(&self, domain: &str) -> bool {
+        self.route(domain).is_some()
+    }
+
     fn of<'a>(&'a self, domain: &'a str) -> Found<'a> {
-        let route = self.routes.get(&domain.to_lowercase()).or_else(|| self.routes.get("*"));
-        match (route, &self.other) {
+        match (self.route(domain), &self.other) {
             (Some(host), _) => {
                 let host = host.clone();
                 Box::pin(async move { Ok(vec![host]) })

@@ -119,13 +119,22 @@ impl rustls::client::danger::ServerCertVerifier for Any {
 /// # Errors
 /// As the system says, or that it took too long.
 pub async fn connect(to: &str) -> std::io::Result<Box<dyn Io>> {
+    Ok(connect_to(to).await?.0)
+}
+
+/// As [`connect`], with the address that was connected to.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_to(to: &str) -> std::io::Result<(Box<dyn Io>, Option<std::net::IpAddr>)> {
     let connecting = async {
         if to.starts_with('/') {
-            return Ok(Box::new(UnixStream::connect(to).await?) as Box<dyn Io>);
+            return Ok((Box::new(UnixStream::connect(to).await?) as Box<dyn Io>, None));
         }
         let stream = TcpStream::connect(to).await?;
         let _ = stream.set_nodelay(true);
-        Ok(Box::new(stream) as Box<dyn Io>)
+        let peer = stream.peer_addr().ok().map(|a| a.ip());
+        Ok((Box::new(stream) as Box<dyn Io>, peer))
     };
     tokio::time::timeout(CONNECT, connecting).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
 }

@@ -10,7 +10,7 @@
 pub mod plan;
 mod talk;
 
-use super::binding::{Binder, Place};
+use super::binding::{Binder, Next, Place};
 use super::client::{Client, ClientError};
 use super::config::Outbound as OutboundConfig;
 use super::hosts::{Dns, Hosts, NoHosts, Routes};
@@ -131,9 +131,9 @@ impl Outbound {
         }
     }
 
-    fn note(&self, known: &plan::Known, recipient: &[u8], tracks: bool, at: i64) {
+    fn note(&self, known: &plan::Known, recipient: &[u8], next: &Next, at: i64) {
         let place = Place { host: known.slot.host.clone(), mta: known.mta.clone(), instance: known.slot.instance.clone() };
-        if let Err(e) = self.binder.next_host(&place, known.slot.queue_id.as_bytes(), recipient, tracks, at) {
+        if let Err(e) = self.binder.next_host(&place, known.slot.queue_id.as_bytes(), recipient, next, at) {
             self.counters.unbound.fetch_add(1, Relaxed);
             tracing::error!("smtp-out: what the next host of a message does cannot be noted: {e}");
         }

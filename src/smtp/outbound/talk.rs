@@ -3,10 +3,12 @@
 use super::plan::{self, Known};
 use super::Outbound;
 use crate::model::time::SECOND;
+use crate::smtp::binding::Next;
 use crate::smtp::client::{Client, ClientError};
 use crate::smtp::command::{self, Envelope, Mark, Verb, envelope, verb};
 use crate::smtp::data::{Content, Found};
 use crate::smtp::net::Io;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -305,9 +307,15 @@ impl<'g> Talk<'g> {
     fn note(&self) {
         let (Some(open), Some((_, client))) = (&self.open, &self.next) else { return };
         let Some(known) = &open.known else { return };
+        let host = client.to.rsplit_once(':').map_or(client.to.as_str(), |(host, _)| host).trim_matches(['[', ']']);
+        // A stranger's word for its name is none: with it a record of another message could be drawn into an answer (R8).
+        let own = client.name.as_ref().filter(|_| host.parse::<IpAddr>().is_ok() && self.gateway.hosts.listed(&open.domain));
+        let host = own.cloned().unwrap_or_else(|| host.to_string());
+        // An address of this machine would say that the message went to a filter and came back.
+        let ip = client.peer.filter(|ip| !ip.is_loopback()).map(|ip| ip.to_string());
+        let next = Next { host, ip, tracks: client.offer.mtrk && open.marked };
         for recipient in &open.taken {
-            let tracks = client.offer.mtrk && open.marked;
-            self.gateway.note(known, recipient, tracks, now());
+            self.gateway.note(known, recipient, &next, now());
         }
     }
 }

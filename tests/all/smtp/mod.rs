@@ -1,5 +1,6 @@
 //! The gateways as the program runs them: before a scripted MTA always, before real ones where they are installed.
 
+mod cost;
 mod daemon;
 mod fuzz;
 mod outbound;

@@ -2,6 +2,8 @@
 
 use super::daemon::{Client, Daemon, certifier, scripted};
 use super::postfix::Postfix;
+use crate::mtqp_support::{config, serve_at};
+use crate::support::Index;
 use std::net::SocketAddr;
 
 /// Its own log names Postfix's host by the first part of `myhostname`.
@@ -80,6 +82,73 @@ fn postfix_is_told_who_the_client_is() {
         assert!(c.ask("x\r\n.").starts_with("250"), "{client}");
         assert!(postfix.log_text().contains("127.0.0.1]"), "{client}");
     }
+}
+
+/// Two sites: A (gateway in, Postfix, gateway out) to B (gateway in, Postfix), each with its own index and tracking server.
+#[test]
+fn a_message_is_tracked_over_two_sites_from_the_first_ones_server() {
+    let out = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let Some(b) = Postfix::start("myhostname = mx2.test\nvirtual_mailbox_domains = b.test", None) else { return };
+    let a = Postfix::start(&format!("relayhost = [127.0.0.1]:{}", out.port()), None).unwrap();
+    let (at_a, at_b) = (Index::new(), Index::new());
+    let serve = |index: &Index, postfix: &Postfix, more: &str| {
+        let config = index.dir.path().join("c.toml");
+        std::fs::write(&config, format!("[[smtp.listen]]\nlisten = \"127.0.0.1:0\"\nbackend = \"{}\"\n{more}", postfix.smtp)).unwrap();
+        Daemon::start(&index.dir.path().join("index"), &["--config", config.to_str().unwrap(), "--watch", postfix.log().to_str().unwrap()])
+    };
+    let site_b = serve(&at_b, &b, "host = \"mx2\"\n");
+    let routes = format!("host = \"mx1\"\n[smtp.out]\nlisten = \"{out}\"\n[smtp.out.routes]\n\"*\" = \"{}\"\n", site_b.address("smtp", 0));
+    let site_a = serve(&at_a, &a, &routes);
+    let mut c = Client::connect(site_a.address("smtp", 0));
+    c.reply();
+    c.ask("EHLO c.test");
+    let secret = b"two sites and one secret";
+    assert!(c.ask(&format!("MAIL FROM:<ann@a.test> MTRK={}:5000 ENVID=two@h.test", certifier(secret))).starts_with("250"));
+    for r in ["bob@b.test", "eve@local.test"] {
+        assert!(c.ask(&format!("RCPT TO:<{r}> ORCPT=rfc822;{r}")).starts_with("250"));
+    }
+    c.ask("DATA");
+    assert!(c.ask("Subject: x\r\nMessage-Id: <two@a.test>\r\n\r\nx\r\n.").contains("queued as"));
+    let done = |who: &str, what: &str| {
+        let (who, what) = (who.to_string(), what.to_string());
+        move |v: &serde_json::Value| actions(v).contains(&(who.clone(), what.clone()))
+    };
+    let found = site_b.trace_until(&b.log(), "two@h.test", done("bob@b.test", "delivered"));
+    assert!(done("bob@b.test", "delivered")(&found), "{found:#}");
+    let found = site_a.trace_until(&a.log(), "two@h.test", done("bob@b.test", "relayed"));
+    assert!(found.to_string().contains("to mx2.test, which tracks: yes"), "{found:#}");
+    // The time that is left went along.
+    let expires = |v: &serde_json::Value| {
+        let text = v.to_string();
+        let (_, rest) = text.split_once(" expires ").unwrap();
+        rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse::<i64>().unwrap()
+    };
+    let (first, second) = (expires(&found), expires(&site_b.trace("two@h.test")));
+    assert!((0..30).contains(&(second - first).abs()), "{first} {second}");
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    let clock = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+    let server_b = serve_at(&at_b, config(""), "127.0.0.1:0", clock);
+    let text = format!("[chain]\nask = [\"*\"]\n[resolve]\n\"mx2.test\" = \"{}\"\n", server_b.plain);
+    use base64::Engine as _;
+    let secret = base64::engine::general_purpose::STANDARD.encode(secret);
+    let ask = |server: SocketAddr, more: &[&str]| {
+        let (server, memory) = (server.to_string(), at_a.dir.path().join("memory"));
+        let args = ["track", "--server", &server, "--envelope-id", "two@h.test", "--secret", &secret, "--json", "--memory", memory.to_str().unwrap()];
+        let out = crate::support::msgtrk(&at_a.dir.path().join("index"), &[&args, more].concat());
+        String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
+    };
+    // By chaining: A's server asks B's.
+    let server_a = serve_at(&at_a, config(&text), "127.0.0.1:0", clock);
+    let chained = ask(server_a.plain, &["--no-referrals"]);
+    let ends: serde_json::Value = serde_json::from_str(chained.lines().next().unwrap()).unwrap_or_default();
+    assert!(done("bob@b.test", "delivered")(&ends) && done("eve@local.test", "delivered")(&ends), "{chained}");
+    // By referral: A's server names B, and the client asks there itself.
+    let alone = serve_at(&at_a, config(""), "127.0.0.1:0", clock);
+    let only = ask(alone.plain, &["--no-referrals"]);
+    assert!(only.contains("\"transferred\"") && !done("bob@b.test", "delivered")(&serde_json::from_str(only.lines().next().unwrap()).unwrap()), "{only}");
+    let referred = ask(alone.plain, &["--resolve", &format!("mx2.test={}", server_b.plain)]);
+    let ends: serde_json::Value = serde_json::from_str(referred.lines().next().unwrap()).unwrap_or_default();
+    assert!(done("bob@b.test", "delivered")(&ends), "{referred}");
 }
 
 /// A small generator: the same sessions in every run.
