@@ -286,6 +286,7 @@ mod tests {
             example.lines().map(|l| l.strip_prefix('#').filter(|r| !r.starts_with(' ')).unwrap_or(l).to_string() + "\n").collect();
         let c = Config::parse(&bare.replace("then = \"keep\"", "then = \"move\""), Zone::Fixed(0)).unwrap();
         assert_eq!((c.watch.len(), c.dsn.len(), c.site.domains.len()), (1, 1, 2));
+        assert!(c.smtp.listen.len() == 1 && c.smtp.out.is_some_and(|o| o.routes.len() == 1) && c.smtp.name.is_some());
         assert!(c.metrics.is_some() && c.retention.max_index_bytes.is_some() && c.query_log.file.is_some() && c.parsers.is_some());
         Config::parse(example, Zone::Fixed(0)).unwrap();
     }

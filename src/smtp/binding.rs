@@ -141,12 +141,18 @@ impl Binder {
     }
 }
 
+/// Whether an address stays one in a list of addresses.
+fn is_one(address: &[u8]) -> bool {
+    let quoted = address.starts_with(b"\"");
+    !address.iter().any(|b| b.is_ascii_control() || (!quoted && matches!(b, b'<' | b'>' | b',' | b' ' | b'"')))
+}
+
 fn envelope(a: &Accepted) -> Line {
     let mut line = Line::default();
     line.field("", Field::Program, GATEWAY.as_bytes());
     line.field(": from <", Field::EnvelopeFrom, &a.sender);
     let mut list = Vec::new();
-    for (address, _) in &a.recipients {
+    for (address, _) in a.recipients.iter().filter(|(address, _)| is_one(address)) {
         if list.len() + address.len() > MAX_TEXT {
             break;
         }
@@ -155,7 +161,7 @@ fn envelope(a: &Accepted) -> Line {
         list.push(b'>');
     }
     line.field("> to ", Field::Recipients, &list);
-    let originals = a.recipients.iter().filter_map(|(address, original)| Some((address, original.as_ref()?)));
+    let originals = a.recipients.iter().filter(|(address, _)| is_one(address)).filter_map(|(address, original)| Some((address, original.as_ref()?)));
     for (address, original) in originals {
         if line.text.len() > 2 * MAX_TEXT {
             break;

@@ -61,9 +61,8 @@ pub struct Listen {
     pub protocol: Protocol,
     /// TLS towards clients. Default: STARTTLS where there is a certificate.
     pub tls: Option<Tls>,
-    /// How the backend is told who the client is.
-    #[serde(default)]
-    pub client: ClientBy,
+    /// How the backend is told who the client is. Must be said where others than this machine can connect.
+    pub client: Option<ClientBy>,
     /// Host under which the MTA's log lines are kept. Default: this machine.
     pub host: Option<String>,
     /// Parser file that reads the MTA's log.
@@ -101,11 +100,10 @@ pub enum Tls {
 }
 
 /// How the backend is told who the client is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClientBy {
     /// Not at all: it sees the gateway's address.
-    #[default]
     None,
     /// PROXY protocol, version 1 (Postfix: `smtpd_upstream_proxy_protocol = haproxy`; Exim: `hosts_proxy`).
     ProxyV1,
@@ -142,6 +140,7 @@ impl SmtpConfig {
         if let Some(l) = wants_tls {
             return Err(format!("smtp: {} wants TLS, but there is no certificate", l.listen));
         }
+        self.listen.iter().try_for_each(Listen::check)?;
         if self.max_track_days == 0 || self.track_days == 0 {
             return Err("smtp: track_days and max_track_days are at least 1 (RFC 3885, 3.1)".into());
         }
@@ -153,6 +152,23 @@ impl SmtpConfig {
         const DAY: i64 = 86_400;
         let most = i64::from(self.max_track_days.max(1)) * DAY;
         now + timeout.map_or(i64::from(self.track_days.max(1)) * DAY, i64::from).min(most)
+    }
+}
+
+impl Listen {
+    /// An MTA relays for the machines it trusts, and the gateway's is mostly one of them.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn check(&self) -> Result<(), String> {
+        if self.client.is_some() || self.listen.ip().to_canonical().is_loopback() {
+            return Ok(());
+        }
+        Err(format!(
+            "smtp: {} is open to others: say in [[smtp.listen]] how the MTA is told who they are (client = \"proxy-v1\", \"proxy-v2\", \"xclient\"); \
+             without that it takes all of them for this machine, for which it may relay. client = \"none\" if you mean it",
+            self.listen
+        ))
     }
 }
 
@@ -168,10 +184,46 @@ impl std::str::FromStr for Listen {
             backend: backend.into(),
             protocol: Protocol::default(),
             tls: None,
-            client: ClientBy::default(),
+            client: None,
             host: None,
             mta: postfix(),
             instance: None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 3885, 3.1: a default of 8 to 10 days, an upper limit of at least one day.
+    #[test]
+    fn how_long_a_message_can_be_tracked() {
+        const DAY: i64 = 86_400;
+        let config = SmtpConfig::default();
+        assert_eq!(config.expires(None, 1_000), 1_000 + 10 * DAY);
+        assert_eq!(config.expires(Some(5), 1_000), 1_005);
+        assert_eq!(config.expires(Some(999_999_999), 0), 30 * DAY);
+        let short = SmtpConfig { track_days: 9, max_track_days: 1, ..SmtpConfig::default() };
+        assert_eq!((short.expires(None, 0), short.expires(Some(2 * 86_400), 0)), (DAY, DAY));
+        assert!(SmtpConfig { max_track_days: 0, ..SmtpConfig::default() }.check().is_err());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_said() {
+        let read = |text: &str| toml::from_str::<SmtpConfig>(text);
+        let listen = "[[listen]]\nlisten = \"127.0.0.1:25\"\nbackend = \"127.0.0.1:10025\"\n";
+        read(listen).unwrap().check().unwrap();
+        assert!(read(&format!("{listen}tls = \"implicit\"\n")).unwrap().check().unwrap_err().contains("127.0.0.1:25"));
+        assert!(read("certificate = \"c.pem\"").unwrap().check().is_err());
+        let open = listen.replace("127.0.0.1:25\"", "0.0.0.0:25\"");
+        assert!(read(&open).unwrap().check().unwrap_err().contains("0.0.0.0:25"));
+        read(&format!("{open}client = \"none\"\n")).unwrap().check().unwrap();
+        for wrong in ["no_such = 1", "[[listen]]\nlisten = \"x\"", "[out]\nroutes = 5"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        let named: Listen = "127.0.0.1:0=/run/lmtp.sock".parse().unwrap();
+        assert_eq!((named.backend.as_str(), named.mta.as_str()), ("/run/lmtp.sock", "postfix"));
+        assert!("25=10025".parse::<Listen>().is_err() && "127.0.0.1:25".parse::<Listen>().is_err());
     }
 }

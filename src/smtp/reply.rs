@@ -4,6 +4,8 @@
 pub const MAX_LINE: usize = 4096;
 /// Lines of a reply that are kept; of a longer one the last line stands for the rest.
 pub const MAX_LINES: usize = 512;
+/// Bytes of a reply that are kept, likewise; a last line may come on top.
+pub const MAX_BYTES: usize = 64 << 10;
 
 /// A reply, whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,14 +27,10 @@ impl Reply {
         self.raw.split(|b| *b == b'\n').map(|l| l.strip_suffix(b"\r").unwrap_or(l)).filter_map(|l| l.get(4..))
     }
 
-    /// One line of text, the code in front: what an MTA would log of it.
+    /// Its lines, codes and all, in one: what an MTA would log of it.
     pub fn in_one_line(&self) -> Vec<u8> {
-        let mut out = self.code.to_string().into_bytes();
-        for line in self.lines() {
-            out.push(b' ');
-            out.extend_from_slice(line);
-        }
-        out
+        let lines: Vec<&[u8]> = self.raw.split(|b| *b == b'\n').map(|l| l.trim_ascii_end()).filter(|l| !l.is_empty()).collect();
+        lines.join(b" ".as_slice())
     }
 }
 
@@ -87,7 +85,7 @@ impl ReplyReader {
             self.at += end + 1;
             let (code, last) = head(line).ok_or(ReplyError::Garbage)?;
             self.lines += 1;
-            if last || self.lines < MAX_LINES {
+            if last || (self.lines < MAX_LINES && self.raw.len() < MAX_BYTES) {
                 self.raw.extend_from_slice(line);
                 self.raw.extend_from_slice(b"\r\n");
             }

@@ -128,7 +128,7 @@ impl Gateway {
             }
         }
         let mut policy = self.policy.clone();
-        if self.listen.client == ClientBy::Xclient {
+        if self.listen.client == Some(ClientBy::Xclient) {
             policy.xclient = Some(proxy::xclient(peer));
         }
         let mut session = Session::new(policy, self.implicit);
@@ -140,7 +140,7 @@ impl Gateway {
                 None
             }
         };
-        let header = proxy::header(self.listen.client, peer, local);
+        let header = proxy::header(self.listen.client.unwrap_or(ClientBy::None), peer, local);
         if let Some(b) = backend.as_mut().filter(|_| !header.is_empty())
             && b.write_all(&header).await.is_err()
         {

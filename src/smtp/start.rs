@@ -74,6 +74,7 @@ pub fn start(runtime: &tokio::runtime::Runtime, setup: &Setup) -> Result<Started
     };
     let mut listening = Vec::new();
     for listen in config.listen.iter().chain(setup.listen) {
+        listen.check().map_err(StartError::Config)?;
         if setup.binder.parsers.by_name(&listen.mta).is_none() {
             return Err(StartError::Config(format!("smtp: no parser file is called {:?} (see msgtrk parsers list)", listen.mta)));
         }

@@ -127,3 +127,30 @@ impl Settings {
 fn shown_path() -> String {
     default_path().map_or_else(|| "submit.toml".into(), |p| p.display().to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_shows_every_key_and_only_keys_that_there_are() {
+        let example = include_str!("../../../contrib/submit.toml");
+        let bare = |l: &str| l.strip_prefix('#').filter(|r| !r.starts_with(' ')).unwrap_or(l).to_string() + "\n";
+        let s: Settings = toml::from_str(&example.lines().map(bare).collect::<String>()).unwrap();
+        let all = [&s.server, &s.user, &s.password_command, &s.from, &s.tracking_server, &s.name];
+        assert!(all.iter().all(|k| k.is_some()) && s.ca.is_some() && s.password_file.is_some() && s.track_seconds.is_some() && s.store.is_some());
+        toml::from_str::<Settings>(example).unwrap();
+    }
+
+    #[test]
+    fn a_server_is_a_name_or_an_address_with_or_without_a_port() {
+        let of = |server: &str, tls| Settings { server: Some(server.into()), tls, ..Settings::default() }.server().map_err(|e| e.to_string());
+        let is = |host: &str, at: &str| Ok((host.to_string(), at.to_string()));
+        assert_eq!(of("mail.test", Tls::Starttls), is("mail.test", "mail.test:587"));
+        assert_eq!(of("mail.test", Tls::Implicit), is("mail.test", "mail.test:465"));
+        assert_eq!(of("mail.test:25", Tls::Off), is("mail.test", "mail.test:25"));
+        assert_eq!(of("2001:db8::1", Tls::Off), is("2001:db8::1", "[2001:db8::1]:587"));
+        assert_eq!(of("[2001:db8::1]:25", Tls::Off), is("2001:db8::1", "[2001:db8::1]:25"));
+        assert!(of("mail.test:smtp", Tls::Off).is_err() && of("", Tls::Off).is_err());
+    }
+}

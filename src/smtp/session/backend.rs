@@ -25,7 +25,7 @@ impl Session {
     }
 
     pub(super) fn reply(&mut self, reply: &Reply, now: i64) {
-        self.turns += 1;
+        self.replied += 1;
         let Some(due) = self.due.pop_front() else {
             // A server may say 421 at any time, and then closes.
             let word: &[u8] = if reply.code == 421 { &reply.raw } else { BACKEND_ODD };

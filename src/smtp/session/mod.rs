@@ -159,6 +159,7 @@ pub struct Session {
     steps: VecDeque<Step>,
     bad: u32,
     turns: u64,
+    replied: u64,
     client_gone: bool,
     backend_gone: bool,
 }
@@ -199,6 +200,7 @@ impl Session {
             steps: VecDeque::new(),
             bad: 0,
             turns: 0,
+            replied: 0,
             client_gone: false,
             backend_gone: false,
         }
@@ -230,7 +232,7 @@ impl Session {
         !self.backend_gone && self.to_client.len() < MAX_BUFFER && !matches!(self.input, Input::Over)
     }
 
-    /// Whom it waits for, and a number that changes whenever something was done.
+    /// Whom it waits for, and a number that changes whenever that side did something whole: a command, a reply.
     pub fn waiting(&self) -> (Waiting, u64) {
         let who = match (&self.input, self.due.front()) {
             (Input::Over, _) | (Input::Void, None) => Waiting::Nobody,
@@ -240,7 +242,8 @@ impl Session {
             (_, Some(_)) => Waiting::Backend,
             (_, None) => Waiting::Client,
         };
-        (who, self.turns)
+        let done = if matches!(who, Waiting::Backend | Waiting::Final) { self.replied } else { self.turns };
+        (who, done)
     }
 
     /// Takes bytes of the client.

@@ -39,8 +39,8 @@ fn rfc3885_2_mtrk_is_offered_with_dsn_and_only_what_cannot_be_carried_is_left_ou
 
 #[test]
 fn rfc3885_3_3_the_mark_is_taken_off_and_noted_with_what_the_backend_answered() {
-    for size in SIZES {
-        let mut l = line(*size);
+    for size in 1..=512 {
+        let mut l = line(size);
         l.send(b"EHLO c.test\r\n");
         let sent = marked(" RET=HDRS") + "RCPT TO:<r@x.test> ORCPT=rfc822;R@x.test NOTIFY=NEVER\r\nRCPT TO:<no@x.test>\r\nRCPT TO:<s@x.test>\r\nDATA\r\n";
         assert_eq!(codes(&l.send(sent.as_bytes())), ["250", "250", "550", "250", "354"]);
@@ -159,6 +159,23 @@ fn bytes_behind_starttls_are_void_and_the_backend_forgets() {
         assert_eq!(l.send(b"STARTTLS\r\n"), "503 5.5.1 TLS is on already\r\n");
         assert_eq!(codes(&l.send(b"AUTH LOGIN\r\n")), ["334"]);
         assert_eq!(codes(&l.send(b"DATA\r\nNOOP\r\n")), ["235", "250"], "a line of the exchange is no command");
+    }
+}
+
+#[test]
+fn the_last_word_is_read_whatever_the_mta() {
+    let replies = crate::parse::Parsers::load(None).unwrap();
+    for (reply, id) in [
+        ("250- 444 byte chunk, total 444\r\n250 OK id=1xVSXa-00002T-29\r\n", "1xVSXa-00002T-29"),
+        ("250 2.0.0 Ok: queued as C79609DA7EE\r\n", "C79609DA7EE"),
+        ("250 2.0.0 6ANBYbqE000145 Message accepted for delivery\r\n", "6ANBYbqE000145"),
+        ("250 2.0.0 2fc12adf Message accepted for delivery\r\n", "2fc12adf"),
+        ("250 Ok. 000000006B0425E3.0000011F\r\n", "000000006B0425E3.0000011F"),
+    ] {
+        let mut reader = crate::smtp::reply::ReplyReader::default();
+        reader.push(reply.as_bytes());
+        let text = reader.next_reply().unwrap().unwrap().in_one_line();
+        assert_eq!(replies.replies.queue_id(&text).and_then(|r| text.get(r)), Some(id.as_bytes()), "{reply}");
     }
 }
 
