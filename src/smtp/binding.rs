@@ -161,7 +161,8 @@ fn envelope(a: &Accepted) -> Line {
         list.push(b'>');
     }
     line.field("> to ", Field::Recipients, &list);
-    let originals = a.recipients.iter().filter(|(address, _)| is_one(address)).filter_map(|(address, original)| Some((address, original.as_ref()?)));
+    let originals =
+        a.recipients.iter().filter(|(address, _)| is_one(address)).filter_map(|(address, original)| Some((address, original.as_ref()?)));
     for (address, original) in originals {
         if line.text.len() > 2 * MAX_TEXT {
             break;

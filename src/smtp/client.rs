@@ -72,7 +72,8 @@ impl Client {
     /// [`ClientError`].
     pub async fn connect(to: &str, implicit: Option<(&TlsConnector, &str)>) -> Result<Client, ClientError> {
         let (io, peer) = net::connect_to(to).await.map_err(|error| ClientError::Io { to: to.into(), error })?;
-        let mut client = Client { to: to.into(), offer: Offer::default(), secure: false, peer, name: None, io, replies: ReplyReader::default() };
+        let mut client =
+            Client { to: to.into(), offer: Offer::default(), secure: false, peer, name: None, io, replies: ReplyReader::default() };
         if let Some((connector, name)) = implicit {
             client = client.encrypted(connector, name).await?;
         }
@@ -90,7 +91,8 @@ impl Client {
         self.offer = Offer::of(&reply);
         let first = reply.lines().next().map(|l| String::from_utf8_lossy(l).into_owned());
         let named = first.and_then(|l| l.split([' ', '\t']).next().map(str::to_string));
-        self.name = named.filter(|n| n.contains('.') && n.len() < 256 && n.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-')));
+        self.name =
+            named.filter(|n| n.contains('.') && n.len() < 256 && n.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-')));
         if !reply.is_positive() {
             let reply = self.command(format!("HELO {name}").as_bytes()).await?;
             self.want(reply, "HELO")?;

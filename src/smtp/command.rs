@@ -5,8 +5,8 @@
 
 use base64::Engine as _;
 use base64::alphabet;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD_NO_PAD};
 use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD_NO_PAD};
 
 /// The most bytes of a command before its CR LF: what RFC 5321, 4.5.3.1.4 sets, with all that extensions add (SIZE 26, AUTH 500,
 /// ENVID 107, MTRK 40, ORCPT 507, SMTPUTF8 addresses ...), and room.

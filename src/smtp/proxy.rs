@@ -21,7 +21,10 @@ pub fn xclient(client: SocketAddr) -> String {
 }
 
 /// Both addresses in one family.
-fn family(client: SocketAddr, server: SocketAddr) -> Result<(std::net::Ipv4Addr, std::net::Ipv4Addr), (std::net::Ipv6Addr, std::net::Ipv6Addr)> {
+fn family(
+    client: SocketAddr,
+    server: SocketAddr,
+) -> Result<(std::net::Ipv4Addr, std::net::Ipv4Addr), (std::net::Ipv6Addr, std::net::Ipv6Addr)> {
     let v6 = |ip: IpAddr| match ip {
         IpAddr::V4(ip) => ip.to_ipv6_mapped(),
         IpAddr::V6(ip) => ip,

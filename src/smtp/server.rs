@@ -55,7 +55,10 @@ impl Counters {
             ("unbound", "Marked messages that cannot be tracked.", &self.unbound),
         ];
         let one = |(name, help, n): (&str, &str, &AtomicU64)| {
-            format!("# HELP msgtrk_smtp_{name}_total {help}\n# TYPE msgtrk_smtp_{name}_total counter\nmsgtrk_smtp_{name}_total {}\n", n.load(Relaxed))
+            format!(
+                "# HELP msgtrk_smtp_{name}_total {help}\n# TYPE msgtrk_smtp_{name}_total counter\nmsgtrk_smtp_{name}_total {}\n",
+                n.load(Relaxed)
+            )
         };
         all.into_iter().map(one).collect()
     }
@@ -386,7 +389,12 @@ impl Drop for Room {
 }
 
 /// Accepts connections for as long as the runtime lives; those for whom there is no room are told so.
-pub(super) async fn accept(listener: TcpListener, rooms: Arc<Rooms>, counters: Arc<Counters>, mut serve: impl FnMut(TcpStream, SocketAddr, Room)) {
+pub(super) async fn accept(
+    listener: TcpListener,
+    rooms: Arc<Rooms>,
+    counters: Arc<Counters>,
+    mut serve: impl FnMut(TcpStream, SocketAddr, Room),
+) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => match rooms.take(peer.ip()) {

@@ -15,7 +15,9 @@ use std::process::ExitCode;
 use store::{Sent, SentStore, State};
 
 #[derive(clap::Args)]
-#[command(after_help = "`msgtrk sent url ID` prints the URL that opens the message's state to whoever has it. ID is an envelope id or a Message-ID.")]
+#[command(
+    after_help = "`msgtrk sent url ID` prints the URL that opens the message's state to whoever has it. ID is an envelope id or a Message-ID."
+)]
 pub struct Arguments {
     /// url ID: print the tracking URL of a message
     #[arg(value_name = "url ID", num_args = 0..=2)]
@@ -153,7 +155,11 @@ fn refresh(cx: &Context, a: &Arguments, store: &SentStore, all: &mut [Sent]) -> 
             anstream::println!("{}", clean(&line));
         }
         if journey.is_none() {
-            anstream::eprintln!("msgtrk: {}: the server {} does not know it (yet, or any more)", clean(&sent.envelope_id), clean(&sent.server));
+            anstream::eprintln!(
+                "msgtrk: {}: the server {} does not know it (yet, or any more)",
+                clean(&sent.envelope_id),
+                clean(&sent.server)
+            );
         } else {
             sent.states = states;
         }

@@ -151,7 +151,10 @@ mod tests {
         let m = prepare(b"To: b@b.test\n\nhi\n", &MISSING).unwrap();
         assert_eq!(text(&m), "To: b@b.test\nFrom: me@h.test\r\nDate: DATE\r\nMessage-ID: <id@h.test>\r\n\nhi\n");
         let m = prepare(b"just a body\n", &Missing { full_name: Some("Cron \"d\""), ..MISSING }).unwrap();
-        assert!(text(&m).ends_with("From: \"Cron \\\"d\\\"\" <me@h.test>\r\nDate: DATE\r\nMessage-ID: <id@h.test>\r\n\r\njust a body\n"), "{m:?}");
+        assert!(
+            text(&m).ends_with("From: \"Cron \\\"d\\\"\" <me@h.test>\r\nDate: DATE\r\nMessage-ID: <id@h.test>\r\n\r\njust a body\n"),
+            "{m:?}"
+        );
         assert!(prepare(b"", &MISSING).is_ok());
         assert!(prepare(b"x", &Missing { from: "a\r\nBcc: b@c", ..MISSING }).is_err());
     }

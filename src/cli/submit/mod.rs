@@ -22,10 +22,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
-#[command(after_help = "Takes the options that programs give to sendmail: mutt (`set sendmail=\"msgtrk submit\"`), git (`sendemail.sendmailCmd`), \
+#[command(
+    after_help = "Takes the options that programs give to sendmail: mutt (`set sendmail=\"msgtrk submit\"`), git (`sendemail.sendmailCmd`), \
 cron and web applications can use it as it is. Options of sendmail that mean nothing here are taken and ignored. Settings stand in \
 ~/.config/msgtrk/submit.toml (contrib/submit.toml shows all). Exit status as sendmail's: 0 sent, 64 usage, 65 bad message or address, 67 a recipient \
-was refused (nobody got it then), 69 refused for good, 75 try again later, 77 login refused, 78 settings.")]
+was refused (nobody got it then), 69 refused for good, 75 try again later, 77 login refused, 78 settings."
+)]
 pub struct Arguments {
     /// Recipients
     #[arg(value_name = "ADDRESS")]

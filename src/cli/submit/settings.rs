@@ -138,13 +138,20 @@ mod tests {
         let bare = |l: &str| l.strip_prefix('#').filter(|r| !r.starts_with(' ')).unwrap_or(l).to_string() + "\n";
         let s: Settings = toml::from_str(&example.lines().map(bare).collect::<String>()).unwrap();
         let all = [&s.server, &s.user, &s.password_command, &s.from, &s.tracking_server, &s.name];
-        assert!(all.iter().all(|k| k.is_some()) && s.ca.is_some() && s.password_file.is_some() && s.track_seconds.is_some() && s.store.is_some());
+        assert!(
+            all.iter().all(|k| k.is_some())
+                && s.ca.is_some()
+                && s.password_file.is_some()
+                && s.track_seconds.is_some()
+                && s.store.is_some()
+        );
         toml::from_str::<Settings>(example).unwrap();
     }
 
     #[test]
     fn a_server_is_a_name_or_an_address_with_or_without_a_port() {
-        let of = |server: &str, tls| Settings { server: Some(server.into()), tls, ..Settings::default() }.server().map_err(|e| e.to_string());
+        let of =
+            |server: &str, tls| Settings { server: Some(server.into()), tls, ..Settings::default() }.server().map_err(|e| e.to_string());
         let is = |host: &str, at: &str| Ok((host.to_string(), at.to_string()));
         assert_eq!(of("mail.test", Tls::Starttls), is("mail.test", "mail.test:587"));
         assert_eq!(of("mail.test", Tls::Implicit), is("mail.test", "mail.test:465"));

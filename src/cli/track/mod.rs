@@ -111,7 +111,11 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// When nothing can be asked at all.
-pub(super) fn journeys(wanted: &[Uri], resolve: &[String], ca: Option<&std::path::Path>) -> anyhow::Result<Vec<anyhow::Result<Option<Journey>>>> {
+pub(super) fn journeys(
+    wanted: &[Uri],
+    resolve: &[String],
+    ca: Option<&std::path::Path>,
+) -> anyhow::Result<Vec<anyhow::Result<Option<Journey>>>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let options = Options::new(TlsMode::Prefer, tls::roots(ca)?);
     let mut agent = Agent { options, names: None, fixed: fixed(resolve)?, memory: Memory::open(None) };

@@ -55,7 +55,9 @@ fn bindings(record: &StoredRecord, envelope_id: &str) -> Vec<(String, i64)> {
     let mut all: Vec<(String, i64)> = Vec::new();
     let events = record.events().filter(|e| e.head.kind == Kind::Binding && e.get(Field::EnvelopeId) == Some(envelope_id.as_bytes()));
     for e in events {
-        let (Some(certifier), Some(expires)) = (e.text(Field::Certifier), e.text(Field::Expires).and_then(|t| t.parse().ok())) else { continue };
+        let (Some(certifier), Some(expires)) = (e.text(Field::Certifier), e.text(Field::Expires).and_then(|t| t.parse().ok())) else {
+            continue;
+        };
         match all.iter_mut().find(|(c, _)| *c == certifier) {
             Some((_, until)) if *until == 0 || expires == 0 => *until = 0,
             Some((_, until)) => *until = expires,

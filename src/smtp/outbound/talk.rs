@@ -1,7 +1,7 @@
 //! One connection of the MTA.
 
-use super::plan::{self, Known};
 use super::Outbound;
+use super::plan::{self, Known};
 use crate::model::time::SECOND;
 use crate::smtp::binding::Next;
 use crate::smtp::client::{Client, ClientError};

@@ -92,13 +92,17 @@ enum Due {
     OwnHello,
     /// XCLIENT is answered by a new greeting.
     XclientGreeting,
-    Hello { extended: bool },
+    Hello {
+        extended: bool,
+    },
     Mail(Box<Transaction>),
     Rcpt(Vec<u8>, Option<Vec<u8>>),
     Data,
     /// One reply to the content.
     Final,
-    Chunk { last: bool },
+    Chunk {
+        last: bool,
+    },
     Reset,
     Auth,
     Quit,
@@ -130,7 +134,10 @@ enum Input {
     /// Not before a reply.
     Wait,
     Content(Content),
-    Chunk { left: u64, seen: u64 },
+    Chunk {
+        left: u64,
+        seen: u64,
+    },
     AuthLine,
     /// The rest of a line that was too long.
     Skip,

@@ -76,7 +76,9 @@ fn parameters_are_behind_the_path_whatever_stands_in_it() {
         assert_eq!(e.address, address.as_bytes(), "{line}");
         assert_eq!(e.params, params.iter().map(|p| p.as_bytes()).collect::<Vec<_>>(), "{line}");
     }
-    for line in ["MAIL FROM:<a@b", "MAIL FROM:", "MAIL FROM", "MAIL TO:<a>", "RCPT FROM:<a>", "MAIL FROM:<a>X=1", "NOOP a:b", "MAIL FROM:<\"a>"] {
+    for line in
+        ["MAIL FROM:<a@b", "MAIL FROM:", "MAIL FROM", "MAIL TO:<a>", "RCPT FROM:<a>", "MAIL FROM:<a>X=1", "NOOP a:b", "MAIL FROM:<\"a>"]
+    {
         assert_eq!(envelope(line.as_bytes()), None, "{line}");
     }
 }
@@ -85,7 +87,18 @@ fn parameters_are_behind_the_path_whatever_stands_in_it() {
 fn rfc3030_bdat_has_one_form() {
     assert_eq!(bdat(b"BDAT 86"), Some((86, false)));
     assert_eq!(bdat(b"bdat 0 last"), Some((0, true)));
-    for line in ["BDAT", "BDAT 086", "BDAT +8", "BDAT -8", "BDAT 8 LAST x", "BDAT 8  LAST", "BDAT\t8", "BDAT 8 LASTS", "BDAT 0x8", "BDAT 1234567890123456789"] {
+    for line in [
+        "BDAT",
+        "BDAT 086",
+        "BDAT +8",
+        "BDAT -8",
+        "BDAT 8 LAST x",
+        "BDAT 8  LAST",
+        "BDAT\t8",
+        "BDAT 8 LASTS",
+        "BDAT 0x8",
+        "BDAT 1234567890123456789",
+    ] {
         assert_eq!(bdat(line.as_bytes()), None, "{line}");
     }
 }

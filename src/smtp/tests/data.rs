@@ -17,7 +17,9 @@ fn feed(bytes: &[u8], size: usize) -> (Vec<u8>, usize, Found) {
 
 #[test]
 fn only_cr_lf_dot_cr_lf_ends_a_message() {
-    for text in ["a\r\n.\r\n", ".\r\n", "\r\n..\r\n.\r\n", "a\nb\rc\0d\r\n.\r\n", "a\r\r\n.\r\n", "..\r\n.x\r\n.\r\n", "a\n..\r\nb\n.x\r\n.\r\n"] {
+    for text in
+        ["a\r\n.\r\n", ".\r\n", "\r\n..\r\n.\r\n", "a\nb\rc\0d\r\n.\r\n", "a\r\r\n.\r\n", "..\r\n.x\r\n.\r\n", "a\n..\r\nb\n.x\r\n.\r\n"]
+    {
         let whole = [text.as_bytes(), b"QUIT\r\n"].concat();
         for size in 1..=whole.len() {
             let (out, taken, found) = feed(&whole, size);
@@ -29,7 +31,21 @@ fn only_cr_lf_dot_cr_lf_ends_a_message() {
 /// The forms of the research of 2023 (SMTP smuggling), and their like.
 #[test]
 fn lone_dots_between_odd_line_ends_are_refused_before_they_are_passed_on() {
-    for end in ["\n.\n", "\n.\r\n", "\r\n.\n", "\r.\r", "\r.\r\n", "\r\n.\r", "\n.\r", "\r.\n", "\r\n\0.\r\n", "\r\n.\0\r\n", "\r\0\n.\r\n", "\n\0.\0\n", "\r\n.\r\r\n"] {
+    for end in [
+        "\n.\n",
+        "\n.\r\n",
+        "\r\n.\n",
+        "\r.\r",
+        "\r.\r\n",
+        "\r\n.\r",
+        "\n.\r",
+        "\r.\n",
+        "\r\n\0.\r\n",
+        "\r\n.\0\r\n",
+        "\r\0\n.\r\n",
+        "\n\0.\0\n",
+        "\r\n.\r\r\n",
+    ] {
         let text = format!("a{end}MAIL FROM:<evil@x.test>\r\nRCPT TO:<b@x.test>\r\nDATA\r\nb\r\n.\r\n");
         for size in 1..=12 {
             let (out, _, found) = feed(text.as_bytes(), size);

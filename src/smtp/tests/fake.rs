@@ -184,12 +184,12 @@ impl Line {
         let mut line =
             Line { session: Session::new(Policy { lmtp, ..policy }, false), mta, read: vec![], steps: vec![], size, now: 1_000_000 };
         let greeting = line.mta.greeting();
-        line.from_backend(&greeting);
+        line.backend_says(&greeting);
         line.pump();
         line
     }
 
-    pub fn from_backend(&mut self, bytes: &[u8]) {
+    pub fn backend_says(&mut self, bytes: &[u8]) {
         for piece in bytes.chunks(self.size) {
             self.now += 1;
             self.session.backend(piece, self.now);
@@ -213,7 +213,7 @@ impl Line {
             }
             for piece in out.chunks(self.size) {
                 let reply = self.mta.feed(piece);
-                self.from_backend(&reply);
+                self.backend_says(&reply);
             }
             if self.mta.closed && !self.over() {
                 self.session.backend_eof();

@@ -6,7 +6,18 @@ use proptest::prelude::*;
 
 const B: &str = "qUqP5cyxm6YcTAhz05Hph5gvu9M";
 const SIZES: &[usize] = &[1, 2, 3, 5, 7, 16, 61, 512];
-const KEYWORDS: &[&str] = &["PIPELINING", "SIZE 10240000", "ETRN", "STARTTLS", "AUTH PLAIN LOGIN", "XCLIENT ADDR PORT", "DSN", "8BITMIME", "CHUNKING", "SMTPUTF8"];
+const KEYWORDS: &[&str] = &[
+    "PIPELINING",
+    "SIZE 10240000",
+    "ETRN",
+    "STARTTLS",
+    "AUTH PLAIN LOGIN",
+    "XCLIENT ADDR PORT",
+    "DSN",
+    "8BITMIME",
+    "CHUNKING",
+    "SMTPUTF8",
+];
 
 fn line(size: usize) -> Line {
     Line::new(Mta::new(KEYWORDS), Policy::default(), size)
@@ -42,7 +53,8 @@ fn rfc3885_3_3_the_mark_is_taken_off_and_noted_with_what_the_backend_answered() 
     for size in 1..=512 {
         let mut l = line(size);
         l.send(b"EHLO c.test\r\n");
-        let sent = marked(" RET=HDRS") + "RCPT TO:<r@x.test> ORCPT=rfc822;R@x.test NOTIFY=NEVER\r\nRCPT TO:<no@x.test>\r\nRCPT TO:<s@x.test>\r\nDATA\r\n";
+        let sent = marked(" RET=HDRS")
+            + "RCPT TO:<r@x.test> ORCPT=rfc822;R@x.test NOTIFY=NEVER\r\nRCPT TO:<no@x.test>\r\nRCPT TO:<s@x.test>\r\nDATA\r\n";
         assert_eq!(codes(&l.send(sent.as_bytes())), ["250", "250", "550", "250", "354"]);
         assert_eq!(l.accepted(), []);
         assert_eq!(l.send(b"Subject: x\r\n\r\n..dot\r\n.\r\nQUIT\r\n"), "250 2.0.0 Ok: queued as 4Q000001\r\n221 2.0.0 Bye\r\n");
@@ -149,7 +161,10 @@ fn bytes_behind_starttls_are_void_and_the_backend_forgets() {
         assert_eq!(l.send(b"STARTTLS x\r\n"), "501 5.5.4 STARTTLS takes no parameter\r\n");
         assert_eq!(l.send(b"AUTH PLAIN AGEAYg==\r\n"), "538 5.7.11 Encryption required for authentication\r\n");
         l.send(b"MAIL FROM:<in@clear.test>\r\n");
-        assert_eq!(l.send(b"NOOP\r\nSTARTTLS\r\nMAIL FROM:<evil@x.test>\r\nRCPT TO:<r@x.test>\r\n"), "250 2.0.0 Ok\r\n220 2.0.0 Ready to start TLS\r\n");
+        assert_eq!(
+            l.send(b"NOOP\r\nSTARTTLS\r\nMAIL FROM:<evil@x.test>\r\nRCPT TO:<r@x.test>\r\n"),
+            "250 2.0.0 Ok\r\n220 2.0.0 Ready to start TLS\r\n"
+        );
         assert_eq!(l.steps, [Step::StartTls]);
         l.send(b"DATA\r\n");
         l.session.secured();
@@ -231,7 +246,13 @@ fn a_backend_that_fails_is_a_4xx_and_never_a_yes() {
     };
     let talk: &[(&[u8], &[u8])] = &[(b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n", b"250 a\r\n250 b\r\n354 c\r\n")];
     let at_end = |reply: &'static [u8]| [talk, &[(b"x\r\n.\r\n".as_slice(), reply)]].concat();
-    for (script, eof) in [(talk.to_vec(), true), (at_end(b""), true), (at_end(b"250-half"), true), (at_end(b"garbage\r\n"), false), (at_end(b"2x0 y\r\n"), false)] {
+    for (script, eof) in [
+        (talk.to_vec(), true),
+        (at_end(b""), true),
+        (at_end(b"250-half"), true),
+        (at_end(b"garbage\r\n"), false),
+        (at_end(b"2x0 y\r\n"), false),
+    ] {
         let (said, lost) = said(&script, eof);
         assert!(said.starts_with("220 x\r\n250 a\r\n250 b\r\n354 c\r\n421 4.3."), "{said}");
         assert!(lost);
@@ -249,7 +270,9 @@ fn a_backend_that_fails_is_a_4xx_and_never_a_yes() {
     assert!(said(&[(b" NOOP\r\n", b"354 go on\r\n")], false).0.contains("421 4.3.0"));
     assert_eq!(said(&[(b"", b"421 4.4.2 timeout\r\n")], false).0, "220 x\r\n421 4.4.2 timeout\r\n");
     // It says no before the content is through.
-    assert!(said(&[talk, &[(b"x\r\n".as_slice(), b"552 5.3.4 too big\r\n".as_slice())]].concat(), false).0.ends_with("552 5.3.4 too big\r\n"));
+    assert!(
+        said(&[talk, &[(b"x\r\n".as_slice(), b"552 5.3.4 too big\r\n".as_slice())]].concat(), false).0.ends_with("552 5.3.4 too big\r\n")
+    );
 }
 
 #[test]
@@ -321,11 +344,34 @@ fn a_client_that_leaves_in_the_middle_leaves_no_message() {
 /// Pieces of dialogues, good, odd and broken.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     let fixed: Vec<Vec<u8>> = [
-        "EHLO c.test\r\n", "HELO c\r\n", "MAIL FROM:<a@b.test>\r\n", "MAIL FROM:<a@b.test> SIZE=10 ENVID=x RET=FULL\r\n", "MAIL FROM:a@b\r\n",
-        "RCPT TO:<r@x.test>\r\n", "RCPT TO:<no@x.test>\r\n", "RCPT TO:<later@x.test> ORCPT=rfc822;a\r\n", "DATA\r\n", "DATA\n", "data \r\n", "x\r\n.\r\n",
-        "Subject: y\r\n\r\n..z\r\n.\r\n", "long line ", "RSET\r\n", "NOOP x\r\n", "VRFY a\r\n", "foo\r\n", "\r\n", "mail from:<refused@x.test>\r\n",
-        "BDAT 5\r\nab\r\nc", "BDAT 2 LAST\r\nx\n", "EXPN x\r\n", "MAIL FROM:<\"a>b\"@c> BODY=8BITMIME\r\n",
-    ].iter().map(|s| s.as_bytes().to_vec()).collect();
+        "EHLO c.test\r\n",
+        "HELO c\r\n",
+        "MAIL FROM:<a@b.test>\r\n",
+        "MAIL FROM:<a@b.test> SIZE=10 ENVID=x RET=FULL\r\n",
+        "MAIL FROM:a@b\r\n",
+        "RCPT TO:<r@x.test>\r\n",
+        "RCPT TO:<no@x.test>\r\n",
+        "RCPT TO:<later@x.test> ORCPT=rfc822;a\r\n",
+        "DATA\r\n",
+        "DATA\n",
+        "data \r\n",
+        "x\r\n.\r\n",
+        "Subject: y\r\n\r\n..z\r\n.\r\n",
+        "long line ",
+        "RSET\r\n",
+        "NOOP x\r\n",
+        "VRFY a\r\n",
+        "foo\r\n",
+        "\r\n",
+        "mail from:<refused@x.test>\r\n",
+        "BDAT 5\r\nab\r\nc",
+        "BDAT 2 LAST\r\nx\n",
+        "EXPN x\r\n",
+        "MAIL FROM:<\"a>b\"@c> BODY=8BITMIME\r\n",
+    ]
+    .iter()
+    .map(|s| s.as_bytes().to_vec())
+    .collect();
     prop_oneof![8 => proptest::sample::select(fixed), 1 => proptest::collection::vec(32u8..127, 0..40).prop_map(|mut v| { v.extend(b"\r\n"); v })]
 }
 

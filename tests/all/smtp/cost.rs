@@ -46,7 +46,10 @@ fn at_least_nine_tenths_of_the_bare_rate() {
     let Some(postfix) = Postfix::start("", None) else { return };
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("c.toml");
-    let text = format!("[smtp]\nmax_connections_per_address = 500\n[[smtp.listen]]\nlisten = \"127.0.0.1:0\"\nbackend = \"{}\"\nhost = \"mx1\"\n", postfix.smtp);
+    let text = format!(
+        "[smtp]\nmax_connections_per_address = 500\n[[smtp.listen]]\nlisten = \"127.0.0.1:0\"\nbackend = \"{}\"\nhost = \"mx1\"\n",
+        postfix.smtp
+    );
     std::fs::write(&config, text).unwrap();
     let quiet = dir.path().join("empty.log");
     std::fs::write(&quiet, "").unwrap();

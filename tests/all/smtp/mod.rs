@@ -2,6 +2,7 @@
 
 mod cost;
 mod daemon;
+mod exim;
 mod fuzz;
 mod outbound;
 mod postfix;

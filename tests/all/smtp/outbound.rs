@@ -92,7 +92,11 @@ fn rfc3885_3_3_the_mark_goes_along_to_a_host_that_tracks_with_what_is_left_of_it
     assert_eq!(lines_with(&site.plain, "RCPT"), ["RCPT TO:<bob@plain.test>"]);
     // Whether the next host tracks is noted at the record.
     let noted = site.daemon.trace("1@h.test").to_string();
-    assert!(noted.contains("handed bob@mtrk.test to scripted.test, which tracks: yes") && noted.contains("handed bob@dsn.test to scripted.test, which tracks: no"), "{noted}");
+    assert!(
+        noted.contains("handed bob@mtrk.test to scripted.test, which tracks: yes")
+            && noted.contains("handed bob@dsn.test to scripted.test, which tracks: no"),
+        "{noted}"
+    );
 }
 
 #[test]

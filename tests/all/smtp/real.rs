@@ -42,7 +42,8 @@ fn a_marked_message_is_followed_through_a_real_postfix() {
     postfix.settle();
     let of = |v: &serde_json::Value, who: &str| actions(v).iter().filter(|a| a.0 == who).map(|a| a.1.clone()).collect::<Vec<_>>();
     let found = daemon.trace_until(&postfix.log(), "real1@h.test", |v| {
-        ["bob@local.test", "refused@relay.test", "w@relay.test", "z@gone.test"].iter().all(|r| of(v, r).iter().all(|a| a != "delayed")) && of(v, "y@slow.test").len() == 1
+        ["bob@local.test", "refused@relay.test", "w@relay.test", "z@gone.test"].iter().all(|r| of(v, r).iter().all(|a| a != "delayed"))
+            && of(v, "y@slow.test").len() == 1
     });
     assert_eq!(found["records"][0]["message_id"], "real1@a.test", "{found:#}");
     assert_eq!(of(&found, "bob@local.test"), ["delivered"]);
@@ -133,7 +134,18 @@ fn a_message_is_tracked_over_two_sites_from_the_first_ones_server() {
     let secret = base64::engine::general_purpose::STANDARD.encode(secret);
     let ask = |server: SocketAddr, more: &[&str]| {
         let (server, memory) = (server.to_string(), at_a.dir.path().join("memory"));
-        let args = ["track", "--server", &server, "--envelope-id", "two@h.test", "--secret", &secret, "--json", "--memory", memory.to_str().unwrap()];
+        let args = [
+            "track",
+            "--server",
+            &server,
+            "--envelope-id",
+            "two@h.test",
+            "--secret",
+            &secret,
+            "--json",
+            "--memory",
+            memory.to_str().unwrap(),
+        ];
         let out = crate::support::msgtrk(&at_a.dir.path().join("index"), &[&args, more].concat());
         String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
     };
@@ -145,7 +157,10 @@ fn a_message_is_tracked_over_two_sites_from_the_first_ones_server() {
     // By referral: A's server names B, and the client asks there itself.
     let alone = serve_at(&at_a, config(""), "127.0.0.1:0", clock);
     let only = ask(alone.plain, &["--no-referrals"]);
-    assert!(only.contains("\"transferred\"") && !done("bob@b.test", "delivered")(&serde_json::from_str(only.lines().next().unwrap()).unwrap()), "{only}");
+    assert!(
+        only.contains("\"transferred\"") && !done("bob@b.test", "delivered")(&serde_json::from_str(only.lines().next().unwrap()).unwrap()),
+        "{only}"
+    );
     let referred = ask(alone.plain, &["--resolve", &format!("mx2.test={}", server_b.plain)]);
     let ends: serde_json::Value = serde_json::from_str(referred.lines().next().unwrap()).unwrap_or_default();
     assert!(done("bob@b.test", "delivered")(&ends), "{referred}");
@@ -168,10 +183,33 @@ fn script(n: usize, d: &mut Dice) -> Script {
     let mut s: Script = vec![(b"EHLO c.test\r\n".to_vec(), 1)];
     let line = |text: &str| (format!("{text}\r\n").into_bytes(), 1);
     const ODD: &[&str] = &[
-        "NOOP", "noop", "HELP", "VRFY bob@local.test", "EXPN x", "RSET", "foo bar", "", "MAIL FROM:<a@a.test> SIZE=1x", "MAIL FROM:<a@a.test> RET=FULL ENVID=a+2",
-        "MAIL FROM:<a@a.test", "MAIL TO:<a@a.test>", "RCPT TO:<bob@local.test> NOTIFY=MAYBE", "RCPT TO:<bob@local.test>", "DATA", "MAIL FROM:<>", "HELO c.test",
-        "MAIL FROM:<a@a.test> BODY=7BIT", "RCPT TO:<no@where.test>", "ETRN x", "AUTH PLAIN", "MAIL FROM:<a@a.test> AUTH=<>", "RCPT TO:<\"b b\"@local.test>", "MAIL  FROM: <a@a.test>",
-        "rcpt to: bob@local.test", "EHLO again.test", "MAIL FROM:<a@a.test> SMTPUTF8",
+        "NOOP",
+        "noop",
+        "HELP",
+        "VRFY bob@local.test",
+        "EXPN x",
+        "RSET",
+        "foo bar",
+        "",
+        "MAIL FROM:<a@a.test> SIZE=1x",
+        "MAIL FROM:<a@a.test> RET=FULL ENVID=a+2",
+        "MAIL FROM:<a@a.test",
+        "MAIL TO:<a@a.test>",
+        "RCPT TO:<bob@local.test> NOTIFY=MAYBE",
+        "RCPT TO:<bob@local.test>",
+        "DATA",
+        "MAIL FROM:<>",
+        "HELO c.test",
+        "MAIL FROM:<a@a.test> BODY=7BIT",
+        "RCPT TO:<no@where.test>",
+        "ETRN x",
+        "AUTH PLAIN",
+        "MAIL FROM:<a@a.test> AUTH=<>",
+        "RCPT TO:<\"b b\"@local.test>",
+        "MAIL  FROM: <a@a.test>",
+        "rcpt to: bob@local.test",
+        "EHLO again.test",
+        "MAIL FROM:<a@a.test> SMTPUTF8",
     ];
     for _ in 0..d.of(6) {
         s.push(line(ODD[d.of(ODD.len())]));
@@ -184,7 +222,19 @@ fn script(n: usize, d: &mut Dice) -> Script {
     s.push(line("EHLO c.test"));
     for k in 0..1 + d.of(2) {
         let id = format!("Subject: {n}/{k}\r\nMessage-Id: <{n}.{k}@a.test>\r\n\r\n");
-        const BODIES: &[&str] = &["plain\r\n", "..stuffed\r\n..\r\n", "", "bare\nlf\r\n", "long LONG\r\n", "\r\n\r\n\r\n", "8bit \u{e9}\u{4e16}\r\n", " lead\r\n\ttab\r\n", "cr\rinside\r\n", ".. \r\n...\r\n", "nul \0 in\r\n"];
+        const BODIES: &[&str] = &[
+            "plain\r\n",
+            "..stuffed\r\n..\r\n",
+            "",
+            "bare\nlf\r\n",
+            "long LONG\r\n",
+            "\r\n\r\n\r\n",
+            "8bit \u{e9}\u{4e16}\r\n",
+            " lead\r\n\ttab\r\n",
+            "cr\rinside\r\n",
+            ".. \r\n...\r\n",
+            "nul \0 in\r\n",
+        ];
         let body = BODIES[d.of(BODIES.len())].replace("LONG", &"x".repeat(d.of(3_000))).repeat(1 + d.of(40));
         s.push(line("MAIL FROM:<ann@a.test>"));
         s.push(line("RCPT TO:<bob@local.test>"));
@@ -249,7 +299,8 @@ fn postfix_takes_the_same_through_the_gateway_as_without() {
     let scripts: Vec<Script> = (0..500).map(|n| script(n, &mut dice)).collect();
     let run = |to: SocketAddr| -> Vec<Vec<String>> {
         std::thread::scope(|scope| {
-            let parts: Vec<_> = scripts.chunks(125).map(|part| scope.spawn(move || part.iter().map(|s| play(to, s)).collect::<Vec<_>>())).collect();
+            let parts: Vec<_> =
+                scripts.chunks(125).map(|part| scope.spawn(move || part.iter().map(|s| play(to, s)).collect::<Vec<_>>())).collect();
             parts.into_iter().flat_map(|p| p.join().unwrap()).collect()
         })
     };

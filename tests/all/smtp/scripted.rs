@@ -30,7 +30,10 @@ fn a_marked_message_is_known_at_once_and_the_log_tells_the_rest() {
     let log = dir.path().join("mail.log");
     std::fs::write(&log, "").unwrap();
     let (backend, told) = scripted(KEYWORDS, "A1B2C");
-    let daemon = Daemon::start(&dir.path().join("index"), &["--host", "mx1", "--watch", log.to_str().unwrap(), "--smtp", &format!("127.0.0.1:0={backend}")]);
+    let daemon = Daemon::start(
+        &dir.path().join("index"),
+        &["--host", "mx1", "--watch", log.to_str().unwrap(), "--smtp", &format!("127.0.0.1:0={backend}")],
+    );
     let mut client = Client::connect(daemon.address("smtp", 0));
     assert!(client.reply().starts_with("220 scripted.test"));
     let hello = client.ask("EHLO c.test");
@@ -119,7 +122,8 @@ fn starttls_is_done_by_the_gateway_and_auth_shown_within() {
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
     let (backend, told) = scripted(KEYWORDS, "D1D2D");
     let config = dir.path().join("c.toml");
-    let listen = |tls: &str| format!("[[smtp.listen]]\nlisten = \"127.0.0.1:0\"\nbackend = \"{backend}\"\ntls = \"{tls}\"\nhost = \"mx9\"\n");
+    let listen =
+        |tls: &str| format!("[[smtp.listen]]\nlisten = \"127.0.0.1:0\"\nbackend = \"{backend}\"\ntls = \"{tls}\"\nhost = \"mx9\"\n");
     let text = format!("[smtp]\ncertificate = {certificate:?}\nkey = {key:?}\n{}{}", listen("starttls"), listen("implicit"));
     std::fs::write(&config, text).unwrap();
     let daemon = Daemon::start(&dir.path().join("index"), &["--config", config.to_str().unwrap(), "--watch", log.to_str().unwrap()]);

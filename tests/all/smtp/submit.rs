@@ -38,7 +38,8 @@ fn files(home: &Path) -> Vec<std::path::PathBuf> {
     std::fs::read_dir(home.join(".local/share/msgtrk-sent")).into_iter().flatten().flatten().map(|e| e.path()).collect()
 }
 
-const MAIL: &str = "From: Ann <ann@a.test>\nTo: Bob <bob@b.test>\nBcc: eve@e.test\nSubject: a d\u{f6}t\nMessage-ID: <m1@a.test>\n\n.\nhello\n";
+const MAIL: &str =
+    "From: Ann <ann@a.test>\nTo: Bob <bob@b.test>\nBcc: eve@e.test\nSubject: a d\u{f6}t\nMessage-ID: <m1@a.test>\n\n.\nhello\n";
 
 #[test]
 fn as_sendmail_it_takes_recipients_from_the_header_and_keeps_the_secret_for_its_user() {
@@ -49,7 +50,10 @@ fn as_sendmail_it_takes_recipients_from_the_header_and_keeps_the_secret_for_its_
     assert_eq!((out.status.code(), said(&out).as_str()), (Some(0), ""));
     let lines = told.lock().unwrap().clone();
     let mail = lines.iter().find(|l| l.starts_with("MAIL")).unwrap();
-    assert!(mail.starts_with("MAIL FROM:<ann@a.test> MTRK=") && mail.contains(":86400 ENVID=") && mail.contains("@pc.h.test SIZE="), "{mail}");
+    assert!(
+        mail.starts_with("MAIL FROM:<ann@a.test> MTRK=") && mail.contains(":86400 ENVID=") && mail.contains("@pc.h.test SIZE="),
+        "{mail}"
+    );
     assert!(mail.ends_with(" BODY=8BITMIME"), "{mail}");
     assert!(lines.contains(&"RCPT TO:<bob@b.test> ORCPT=rfc822;bob@b.test".to_string()));
     assert!(lines.contains(&"RCPT TO:<eve@e.test> ORCPT=rfc822;eve@e.test".to_string()));
@@ -129,7 +133,11 @@ fn what_was_sent_is_tracked_over_mtqp_through_a_real_postfix() {
     );
     let server = serve_at(&index, config(""), "127.0.0.1:0", now);
     settings(home.path(), daemon.address("smtp", 0), "tracking_server = \"track.test\"\nmtrk = \"require\"\n");
-    let out = run(home.path(), &["submit", "-i", "-f", "ann@a.test", "bob@local.test", "refused@relay.test", "wim@relay.test", "y@slow.test"], MAIL);
+    let out = run(
+        home.path(),
+        &["submit", "-i", "-f", "ann@a.test", "bob@local.test", "refused@relay.test", "wim@relay.test", "y@slow.test"],
+        MAIL,
+    );
     assert_eq!(out.status.code(), Some(0), "{}", said(&out));
     let resolve = format!("track.test={}", server.plain);
     let ask = || run(home.path(), &["sent", "--refresh", "--resolve", &resolve], "");
