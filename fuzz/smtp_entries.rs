@@ -46,8 +46,10 @@ pub fn reply(data: &[u8]) {
     for r in all {
         assert!(r.raw.split(|b| *b == b'\n').count() <= MAX_LINES + 1);
         let _ = Offer::of(&r);
-        let mine = rewritten(&r, Own { mtrk: true, starttls: true, auth: false });
-        assert_eq!(replies(&mine, 7).0.len(), 1, "{}", mine.escape_ascii());
+        for mtrk in [true, false] {
+            let mine = rewritten(&r, Own { mtrk, starttls: mtrk, auth: false });
+            assert_eq!(replies(&mine, 7).0.len(), 1, "{}", mine.escape_ascii());
+        }
     }
 }
 

@@ -24,7 +24,8 @@ impl Reply {
 
     /// The text of each line, behind the code.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
-        self.raw.split(|b| *b == b'\n').map(|l| l.strip_suffix(b"\r").unwrap_or(l)).filter_map(|l| l.get(4..))
+        let lines = self.raw.split(|b| *b == b'\n').map(|l| l.strip_suffix(b"\r").unwrap_or(l));
+        lines.filter(|l| !l.is_empty()).map(|l| l.get(4..).unwrap_or_default())
     }
 
     /// Its lines, codes and all, in one: what an MTA would log of it.

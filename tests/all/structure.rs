@@ -48,6 +48,8 @@ fn imports_go_down_the_data_path() {
         let names: Vec<String> = path.strip_prefix("src").unwrap().iter().map(|c| c.to_string_lossy().replace(".rs", "")).collect();
         let module = if names[0] == "mtqp" && allowed(&names.join("::")).is_some() { names.join("::") } else { names[0].clone() };
         let module = if names.len() > 2 && names[..2] == ["mtqp", "answer"] { "mtqp::answer".into() } else { module };
+        let protocol = names[0] == "smtp" && names.len() > 1 && allowed(&names[..2].join("::")).is_some();
+        let module = if protocol { names[..2].join("::") } else { module };
         let Some(may) = allowed(&module) else { continue };
         for (n, line) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
             for (at, _) in line.match_indices("crate::") {

@@ -1,3 +1,4 @@
+mod binding;
 mod command;
 mod data;
 mod fake;

@@ -37,6 +37,8 @@ const WORDS: &[&str] = &[
     "<",
     ">",
     "220 x\r\n",
+    "250\r\n",
+    "250-\r\n",
     "250 Ok\r\n",
     "250-x\r\n250-DSN\r\n250-CHUNKING\r\n250 AUTH LOGIN\r\n",
     "354 go\r\n",
