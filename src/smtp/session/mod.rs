@@ -2,7 +2,7 @@
 //! 2033, 2920, 3030, 3885).
 //!
 //! Commands go to the backend as they come, replies to the client as they come. What is kept is the row of replies that
-//! are due ([`Due`]): each reply of the backend belongs to the first of them, and what the gateway answers itself stands in
+//! are due (`Due`): each reply of the backend belongs to the first of them, and what the gateway answers itself stands in
 //! the row at its place, so that pipelining keeps its order. The gateway never says yes for the backend.
 //!
 //! Where a reply decides how the client's next bytes are to be read (DATA, AUTH, EHLO, STARTTLS) the client's bytes wait for

@@ -323,3 +323,57 @@ fn postfix_takes_the_same_through_the_gateway_as_without() {
     eprintln!("500 sessions: {equal} replies the same, {taken} messages the same byte for byte");
     assert!(equal > 4_000 && taken > 500, "{equal} {taken}");
 }
+
+/// What swaks hears, without what differs from one time to the next.
+fn swaks(to: SocketAddr, args: &[&str]) -> Option<Vec<String>> {
+    let server = to.to_string();
+    let fixed = [
+        "--server",
+        &server,
+        "--from",
+        "ann@a.test",
+        "--to",
+        "bob@local.test",
+        "--helo",
+        "c.test",
+        "--header",
+        "Date: x",
+        "--timeout",
+        "20",
+    ];
+    let out = std::process::Command::new("swaks").args(fixed).args(args).output().ok()?;
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let heard = text.lines().filter(|l| l.starts_with("<")).filter(|l| !l.ends_with("250 MTRK"));
+    Some(heard.map(|l| plain(&l.replace("250-CHUNKING", "250 CHUNKING"))).collect())
+}
+
+#[test]
+fn swaks_hears_no_difference() {
+    let Some(postfix) = Postfix::start("", None) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = gateway(&postfix, dir.path(), "");
+    let ways: &[&[&str]] = &[
+        &[],
+        &["--pipeline"],
+        &["--prdr"],
+        &["--protocol", "SMTP"],
+        &["--quit-after", "RCPT"],
+        &["--drop-after-send", "DATA"],
+        &["--to", "a@local.test,b@local.test,no-domain"],
+        &["--body", "one line\n.\n..\nlast"],
+        &["--attach-type", "text/plain", "--attach", "an attachment"],
+        &["--auth", "PLAIN", "--auth-user", "u", "--auth-password", "p"],
+        &["--xclient-addr", "192.0.2.1"],
+    ];
+    let mut compared = 0;
+    for way in ways {
+        let Some(direct) = swaks(postfix.smtp, way) else {
+            eprintln!("skipped: swaks is not installed");
+            return;
+        };
+        assert_eq!(swaks(daemon.address("smtp", 0), way).unwrap(), direct, "{way:?}");
+        assert!(direct.len() > 1, "{way:?}: {direct:?}");
+        compared += direct.len();
+    }
+    eprintln!("swaks: {} ways, {compared} lines the same", ways.len());
+}
