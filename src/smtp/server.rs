@@ -168,7 +168,8 @@ impl Gateway {
         loop {
             while let Some(step) = session.step() {
                 match step {
-                    Step::Accepted(a) => self.note(&a),
+                    // Before the client hears its yes; whoever reads a log into the ledger may be waited for.
+                    Step::Accepted(a) => tokio::task::block_in_place(|| self.note(&a)),
                     Step::StartTls => {
                         let word = std::mem::take(session.to_client());
                         if !say(&mut client, &word).await {

@@ -121,6 +121,33 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
 fn submit(cx: &Context, a: &Arguments) -> Result<(), NotSent> {
     let settings = merged(a).map_err(fails(CONFIG))?;
     let name = settings.name.clone().unwrap_or_else(this_host);
+    let (message, sent, secret) = made(cx, a, &settings, &name, &input(a)?)?;
+    let store = SentStore::open(settings.store.as_deref()).map_err(fails(CONFIG))?;
+    // Before the first byte goes out: what is sent and then forgotten could never be tracked.
+    store.put(&sent).map_err(fails(LATER))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| NotSent(LATER, e.into()))?;
+    let job = Job { a, settings: &settings, name: &name, secret: &secret, message: &message };
+    match runtime.block_on(job.send(&sent)) {
+        Ok((false, _)) if settings.mtrk == Mtrk::Off => store.remove(&sent),
+        Ok((tracked, reply)) => {
+            // The message is out: that its state cannot be noted is no failure of sending it.
+            if let Err(e) = store.put(&Sent { tracked, reply: Some(reply), ..sent }) {
+                anstream::eprintln!("msgtrk: warning: sent, but that cannot be noted: {}", clean(&super::in_words(&e)));
+            }
+        }
+        Err(e) => {
+            // An end whose outcome is not known may be a message that was taken.
+            if !e.maybe {
+                store.remove(&sent);
+            }
+            return Err(e.why);
+        }
+    }
+    Ok(())
+}
+
+/// The message as it came.
+fn input(a: &Arguments) -> Result<Vec<u8>, NotSent> {
     let mut input = Vec::new();
     let read = std::io::stdin().lock().take(MAX_MESSAGE + 1).read_to_end(&mut input);
     read.context("standard input").map_err(fails(DATA))?;
@@ -128,7 +155,11 @@ fn submit(cx: &Context, a: &Arguments) -> Result<(), NotSent> {
         return Err(NotSent(DATA, anyhow!("a message of more than {MAX_MESSAGE} bytes")));
     }
     let ignore_dots = a.ignore_dots || a.o.iter().any(|o| o == "i");
-    let text = if ignore_dots { input.as_slice() } else { until_dot(&input) };
+    Ok(if ignore_dots { input } else { until_dot(&input).to_vec() })
+}
+
+/// The message made ready, what is to be remembered of it, and a secret that nothing else has.
+fn made(cx: &Context, a: &Arguments, settings: &Settings, name: &str, input: &[u8]) -> Result<(Message, Sent, Secret), NotSent> {
     let mut random = [0; SECRET_BYTES + 32];
     getrandom::fill(&mut random).map_err(|e| NotSent(LATER, anyhow!("no random numbers: {e}")))?;
     let (secret, unique) = random.split_at_checked(SECRET_BYTES).unwrap_or_default();
@@ -140,18 +171,17 @@ fn submit(cx: &Context, a: &Arguments) -> Result<(), NotSent> {
     let message_id = format!("{}@{name}", hex(for_message));
     let from = a.from.as_deref().unwrap_or(&guess);
     let missing = Missing { from, full_name: a.full_name.as_deref(), date: &date, message_id: &message_id };
-    let message = prepare(text, &missing).map_err(fails(DATA))?;
+    let message = prepare(input, &missing).map_err(fails(DATA))?;
     let sender = a.from.clone().or(message.from.clone()).unwrap_or(guess);
-    let to = recipients(a, &message).map_err(fails(USAGE))?;
     let secret = Secret::new(secret.to_vec());
     let sent = Sent {
         version: 1,
         sent: cx.now.div_euclid(1_000_000),
-        envelope_id: envelope_id(&hex(for_envelope), &name),
+        envelope_id: envelope_id(&hex(for_envelope), name),
         secret: secret.to_base64(),
-        server: tracking_server(&settings).map_err(fails(CONFIG))?,
+        server: tracking_server(settings).map_err(fails(CONFIG))?,
         from: checked(&sender).map_err(fails(DATA))?,
-        to,
+        to: recipients(a, &message).map_err(fails(USAGE))?,
         subject: message.subject.clone(),
         message_id: message.message_id.clone(),
         tracked: false,
@@ -159,31 +189,7 @@ fn submit(cx: &Context, a: &Arguments) -> Result<(), NotSent> {
         states: vec![],
         asked: None,
     };
-    let store = SentStore::open(settings.store.as_deref()).map_err(fails(CONFIG))?;
-    // Before the first byte goes out: what is sent and then forgotten could never be tracked.
-    store.put(&sent).map_err(fails(LATER))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| NotSent(LATER, e.into()))?;
-    let job = Job { a, settings: &settings, name: &name, secret: &secret, message: &message };
-    match runtime.block_on(job.send(&sent)) {
-        Ok((tracked, reply)) => {
-            if tracked || settings.mtrk != Mtrk::Off {
-                // The message is out: that its state cannot be noted is no failure of sending it.
-                if let Err(e) = store.put(&Sent { tracked, reply: Some(reply), ..sent }) {
-                    anstream::eprintln!("msgtrk: warning: sent, but that cannot be noted: {}", clean(&super::in_words(&e)));
-                }
-            } else {
-                store.remove(&sent);
-            }
-            Ok(())
-        }
-        Err(e) => {
-            // An end whose outcome is not known may be a message that was taken.
-            if !e.maybe {
-                store.remove(&sent);
-            }
-            Err(e.why)
-        }
-    }
+    Ok((message, sent, secret))
 }
 
 fn merged(a: &Arguments) -> anyhow::Result<Settings> {

@@ -268,7 +268,7 @@ impl<'g> Talk<'g> {
         match reply {
             Ok(reply) => {
                 if reply.is_positive() {
-                    self.note();
+                    tokio::task::block_in_place(|| self.note());
                 }
                 self.open = None;
                 self.io.write_all(&reply.raw).await?;
