@@ -5,6 +5,7 @@
 
 use crate::mtqp::config::ServerConfig;
 use crate::resolve::clock::Zone;
+use crate::smtp::config::SmtpConfig;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -47,6 +48,7 @@ struct RawConfig {
     metrics: Option<Metrics>,
     retention: Retention,
     query_log: QueryLog,
+    smtp: SmtpConfig,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -252,6 +254,8 @@ pub struct Config {
     pub retention: Retention,
     /// Whether queries are logged.
     pub query_log: QueryLog,
+    /// Gateways before and behind MTAs.
+    pub smtp: SmtpConfig,
 }
 
 /// Names and zones of hosts.
@@ -341,6 +345,7 @@ impl Config {
         if let Some(mtqp) = &raw.mtqp {
             mtqp.check()?;
         }
+        raw.smtp.check()?;
         Ok(Config {
             index: raw.index,
             parsers: raw.parsers,
@@ -353,6 +358,7 @@ impl Config {
             metrics: raw.metrics,
             retention: raw.retention,
             query_log: raw.query_log,
+            smtp: raw.smtp,
         })
     }
 }
@@ -380,6 +386,7 @@ mod tests {
         let c = Config::parse(&bare.replace("then = \"keep\"", "then = \"move\""), Zone::Fixed(0)).unwrap();
         assert_eq!((c.watch.len(), c.dsn.len(), c.site.domains.len(), c.syslog.len()), (1, 1, 2, 1));
         assert!(c.mtqp.is_some_and(|m| m.listen_tls.len() == 1 && m.chain.ask.len() == 1 && m.limits.max_queries == 16));
+        assert!(c.smtp.listen.len() == 1 && c.smtp.out.is_some_and(|o| o.routes.len() == 1) && c.smtp.name.is_some());
         assert!(c.metrics.is_some() && c.retention.max_index_bytes.is_some() && c.query_log.file.is_some() && c.parsers.is_some());
         Config::parse(example, Zone::Fixed(0)).unwrap();
     }

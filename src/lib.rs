@@ -67,6 +67,7 @@ pub mod model;
 pub mod mtqp;
 pub mod parse;
 pub mod resolve;
+pub mod smtp;
 pub mod source;
 pub mod store;
 pub mod trkstat;

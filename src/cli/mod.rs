@@ -11,12 +11,14 @@ mod parsers;
 mod progress;
 mod reported;
 mod search;
+mod sent;
 mod serve;
 mod shell;
 mod skeleton;
 mod stats;
 mod status;
 mod stuck;
+mod submit;
 pub mod text;
 mod times;
 mod trace;
@@ -82,6 +84,10 @@ enum Command {
     Stats(stats::Arguments),
     /// Follow logs as they grow, and answer, until told to end
     Serve(serve::Arguments),
+    /// Send a message from standard input as sendmail does, marked so that it can be tracked
+    Submit(Box<submit::Arguments>),
+    /// List what was sent with submit, and ask what became of it
+    Sent(sent::Arguments),
     /// Say how the running daemon is
     Status(status::Arguments),
     /// Check, list and try parser files
@@ -157,6 +163,8 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Forget(a) => forget::run(&cx, &a),
         Command::Export(a) => export::export(&cx, &a),
         Command::Import(a) => export::import(&cx, &a),
+        Command::Submit(a) => submit::run(&cx, &a),
+        Command::Sent(a) => sent::run(&cx, &a),
         Command::Config(_) | Command::Completions(_) | Command::Man | Command::Serve(_) => Ok(ExitCode::SUCCESS),
     }
 }

@@ -1,6 +1,7 @@
 //! Figures over HTTP, for Prometheus to fetch. One request a connection, bounded in bytes and time.
 
 use super::figures::Figures;
+use crate::smtp::server::Counters;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,15 +16,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_CLIENTS: usize = 16;
 
 /// Serves `GET /metrics` until the runtime ends.
-pub async fn serve(listener: TcpListener, figures: Arc<Figures>) {
+pub async fn serve(listener: TcpListener, figures: Arc<Figures>, gateways: Arc<Counters>) {
     let room = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let figures = Arc::clone(&figures);
+                let (figures, gateways) = (Arc::clone(&figures), Arc::clone(&gateways));
                 tokio::spawn(async move {
-                    let _ = tokio::time::timeout(PATIENCE, answer(stream, &figures)).await;
+                    let _ = tokio::time::timeout(PATIENCE, answer(stream, &figures, &gateways)).await;
                     drop(permit);
                 });
             }
@@ -36,7 +37,7 @@ pub async fn serve(listener: TcpListener, figures: Arc<Figures>) {
     }
 }
 
-async fn answer(mut stream: TcpStream, figures: &Figures) -> std::io::Result<()> {
+async fn answer(mut stream: TcpStream, figures: &Figures, gateways: &Counters) -> std::io::Result<()> {
     let mut head = Vec::new();
     while !head.windows(4).any(|w| w == b"\r\n\r\n") {
         if head.len() > MAX_HEAD || stream.read_buf(&mut head).await? == 0 {
@@ -46,7 +47,7 @@ async fn answer(mut stream: TcpStream, figures: &Figures) -> std::io::Result<()>
     let mut words = head.split(|b| *b == b' ');
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let (status, body) = match (method, path) {
-        (b"GET" | b"HEAD", b"/metrics") => ("200 OK", figures.prometheus()),
+        (b"GET" | b"HEAD", b"/metrics") => ("200 OK", figures.prometheus() + &gateways.prometheus()),
         (b"GET" | b"HEAD", _) => ("404 Not Found", "figures are at /metrics\n".to_string()),
         _ => ("405 Method Not Allowed", String::new()),
     };

@@ -30,7 +30,7 @@ pub struct BindError {
     pub key: String,
 }
 
-/// The change that adds a binding to a record; hand it to [`super::commit::Committer::commit`].
+/// The change that adds a binding to a record; hand it to [`super::commit::Sink::commit`].
 ///
 /// Queue ids return: an event of today would belong to the latest message that had the id. So it stands at the end of
 /// the record's own last second.

@@ -179,6 +179,7 @@ impl<'a> LiveLoop<'a> {
             }
         }
         let until = Instant::now() + LAST;
+        self.dirty |= self.open.bytes() > 0;
         while Instant::now() < until && (self.dirty || self.handed) {
             self.see_commit();
             if self.dirty && !self.handed {
@@ -206,6 +207,8 @@ impl<'a> LiveLoop<'a> {
         let since = now.saturating_duration_since(self.last);
         let bytes = self.open.bytes();
         let due = if bytes > 0 { since >= EVERY || bytes >= ENOUGH } else { since >= EVERY_IDLE };
+        // Events come from others, too: of a gateway no line tells.
+        self.dirty |= bytes > 0;
         if self.dirty && !self.handed && due {
             self.hand_in(now);
         }

@@ -21,9 +21,14 @@ pub(super) fn take(bindings: &mut Vec<Binding>, e: &Event) {
 }
 
 /// Marks the recipients whose next host was seen to track: those of an attempt that says so, or those that a binding event
-/// names (by recipient or next host; all, if it names none).
+/// names (by recipient or next host; all, if it names none). A gateway behind the MTA knows the next host better than the
+/// MTA, whose next host is the gateway: where its event names recipient and host, that host it is.
 pub(super) fn mark_next(recipients: &mut [Recipient], events: &[Event]) {
     for e in events {
+        if e.head.kind == Kind::Binding && e.get(Field::FinalRecipient).is_some() {
+            behind(recipients, e);
+            continue;
+        }
         if !matches!(e.head.kind, Kind::Binding | Kind::Attempt) || e.get(Field::NextTracks) != Some(b"yes") {
             continue;
         }
@@ -34,5 +39,15 @@ pub(super) fn mark_next(recipients: &mut [Recipient], events: &[Event]) {
             let is_there = host.as_deref().is_none_or(|h| r.remote_mta.as_deref().is_some_and(|m| m.eq_ignore_ascii_case(h)));
             r.next_tracks |= is_named && is_there;
         }
+    }
+}
+
+/// What a gateway behind the MTA says of a recipient's next host.
+fn behind(recipients: &mut [Recipient], e: &Event) {
+    let (Some(named), Some(host)) = (e.text(Field::FinalRecipient), e.text(Field::RemoteMta)) else { return };
+    for r in recipients.iter_mut().filter(|r| r.final_recipient.eq_ignore_ascii_case(&named)) {
+        r.remote_mta = Some(host.clone());
+        r.remote_ip = e.text(Field::RemoteIp);
+        r.next_tracks = e.get(Field::NextTracks) == Some(b"yes");
     }
 }

@@ -88,6 +88,9 @@ fn all_ended(r: &Record) -> bool {
 
 const EPOCH: Stamp = Stamp { micros: 0, precision: super::time::Precision::Second };
 
+/// Program that the events of msgtrk's own SMTP gateway name.
+pub const GATEWAY: &str = "msgtrk/smtp";
+
 fn stamp(e: &Event) -> Stamp {
     Stamp { micros: e.head.time, precision: e.head.precision }
 }
@@ -130,6 +133,8 @@ struct People {
     named: Vec<String>,
     /// Names that a decision about the whole message gave: the client's words, before aliases. Folded.
     decided: FxHashSet<String>,
+    /// Recipients that an SMTP gateway saw. The MTA may have made others of them without a word.
+    gateway: Vec<String>,
     by_name: FxHashMap<(String, String), usize>,
 }
 
@@ -170,7 +175,9 @@ impl People {
 
     fn addressed(&mut self, e: &Event) {
         if let Some(list) = e.text(Field::Recipients) {
-            self.named.extend(split_addresses(&list));
+            let seen_outside = e.get(Field::Program) == Some(GATEWAY.as_bytes());
+            let names = if seen_outside { &mut self.gateway } else { &mut self.named };
+            names.extend(split_addresses(&list));
         }
         // What the queue manager takes up is no longer held, whether or not a line says who released it.
         if e.get(Field::RecipientCount).is_some() {
@@ -257,6 +264,10 @@ impl People {
     /// What needs all events. A name that only a decision gave is no recipient beside what it became: when the
     /// message went on after all, the attempts name those.
     fn settle(&mut self, r: &mut Record) {
+        // A message that left the queue ended for all its recipients: one that no line speaks of became another.
+        if !r.closed || self.list.is_empty() {
+            self.named.append(&mut self.gateway);
+        }
         self.untried();
         if self.decided.is_empty() {
             return;

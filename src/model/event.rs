@@ -212,7 +212,8 @@ named_enum! {
 }
 
 impl Field {
-    /// Whether it names a message, at this host or at another.
+    /// Whether it names a message, at this host or at another. A tracking query finds its record by the hash of its secret:
+    /// so a wrong secret and an unknown message are one miss.
     pub fn is_id(self) -> bool {
         use Field::*;
         matches!(self, QueueId | MessageId | EnvelopeId | RemoteQueueId | OrigQueueId | ReplyId | NoticeQueueId | NoticeOf | Certifier)

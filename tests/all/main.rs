@@ -17,6 +17,7 @@ mod pieces;
 mod readers;
 mod reports;
 mod serve;
+mod smtp;
 mod structure;
 mod support;
 mod truth;

@@ -34,7 +34,8 @@ fn allowed(module: &str) -> Option<&'static [&'static str]> {
         "mtqp::command" | "mtqp::reply" | "mtqp::session" | "mtqp::uri" | "mtqp::addresses" => Some(&["model", "mtqp"]),
         "mtqp::answer" => Some(&["model", "trkstat", "mtqp"]),
         "mtqp" => Some(&["model", "trkstat", "store", "mtqp"]),
-        "config" => Some(&["model", "resolve", "mtqp"]),
+        "smtp::command" | "smtp::reply" | "smtp::data" | "smtp::session" | "smtp::proxy" => Some(&["smtp"]),
+        "config" => Some(&["model", "resolve", "mtqp", "smtp"]),
         "ingest" => Some(&["model", "source", "parse", "resolve", "ledger", "store", "config", "ingest"]),
         _ => None,
     }
@@ -47,6 +48,8 @@ fn imports_go_down_the_data_path() {
         let names: Vec<String> = path.strip_prefix("src").unwrap().iter().map(|c| c.to_string_lossy().replace(".rs", "")).collect();
         let module = if names[0] == "mtqp" && allowed(&names.join("::")).is_some() { names.join("::") } else { names[0].clone() };
         let module = if names.len() > 2 && names[..2] == ["mtqp", "answer"] { "mtqp::answer".into() } else { module };
+        let protocol = names[0] == "smtp" && names.len() > 1 && allowed(&names[..2].join("::")).is_some();
+        let module = if protocol { names[..2].join("::") } else { module };
         let Some(may) = allowed(&module) else { continue };
         for (n, line) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
             for (at, _) in line.match_indices("crate::") {

@@ -1,12 +1,16 @@
 //! What a daemon answers on: figures for Prometheus, MTQP.
 
 use super::{Arguments, Running};
+use crate::cli::Context;
+use crate::cli::backfill::this_host;
 use crate::config::Config;
 use crate::daemon::metrics;
 use crate::daemon::tracker::ViewTracker;
 use crate::ingest::open::View;
 use crate::mtqp::config::ServerConfig;
 use crate::mtqp::server::{Handle, spawn};
+use crate::smtp::binding::Binder;
+use crate::smtp::start::{Setup, Started, start};
 use anyhow::Context as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +29,7 @@ fn now() -> i64 {
 pub(super) fn begin(
     running: &Running,
     a: &Arguments,
+    cx: &Context,
     config: &Config,
     view: &View,
     runtime: &tokio::runtime::Runtime,
@@ -40,12 +45,30 @@ pub(super) fn begin(
         note("mtqps", handle.tls_addresses());
         servers.mtqp = Some(handle);
     }
+    let gateways = gateways(running, a, cx, config, view, runtime)?;
+    servers.addresses.extend(gateways.listening.iter().map(|(what, address)| (what.clone(), address.to_string())));
     if let Some(address) = a.metrics.or(config.metrics.as_ref().map(|m| m.listen)) {
         let listener = runtime.block_on(tokio::net::TcpListener::bind(address)).with_context(|| format!("--metrics {address}"))?;
         servers.addresses.push(("metrics".into(), listener.local_addr()?.to_string()));
-        runtime.spawn(metrics::serve(listener, Arc::clone(&running.figures)));
+        runtime.spawn(metrics::serve(listener, Arc::clone(&running.figures), gateways.counters));
     }
     Ok(servers)
+}
+
+/// The SMTP gateways before and behind an MTA.
+fn gateways(
+    running: &Running,
+    a: &Arguments,
+    cx: &Context,
+    config: &Config,
+    view: &View,
+    runtime: &tokio::runtime::Runtime,
+) -> anyhow::Result<Started> {
+    let (open, bell) = (Arc::clone(&running.open), Arc::clone(&running.bell));
+    let binder = Arc::new(Binder { open, bell, parsers: cx.load_parsers()?, config: config.smtp.clone() });
+    let (this_host, host_name) = (a.host.clone().unwrap_or_else(this_host), |name: &str| cx.site.host_name(name));
+    let setup = Setup { binder, listen: &a.smtp, out: a.smtp_out, this_host: &this_host, host_name: &host_name, view: view.clone() };
+    Ok(start(runtime, &setup)?)
 }
 
 /// `[mtqp]`, with what the command line and the rest of the config say.

@@ -58,6 +58,12 @@ pub struct Arguments {
     /// Serve figures for Prometheus
     #[arg(long, value_name = "ADDR:PORT")]
     metrics: Option<SocketAddr>,
+    /// Stand before an MTA: take SMTP at one address, hand it to the MTA at the other, note what is marked for tracking
+    #[arg(long, value_name = "LISTEN=BACKEND")]
+    smtp: Vec<crate::smtp::config::Listen>,
+    /// Stand behind an MTA as its next hop, hand on what is marked for tracking
+    #[arg(long, value_name = "ADDR:PORT")]
+    smtp_out: Option<SocketAddr>,
 }
 
 /// What lives as long as the process; a reload makes everything else anew.
@@ -144,7 +150,7 @@ impl Running {
         self.control(store.dir(), view.clone())?;
         self.signals(runtime)?;
         self.figures.started();
-        let servers = listen::begin(self, a, &config, &view, runtime)?;
+        let servers = listen::begin(self, a, &cx, &config, &view, runtime)?;
         let mut current = (cx, config);
         let mut announce = true;
         loop {

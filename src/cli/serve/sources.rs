@@ -52,7 +52,8 @@ impl Plan {
         if watch.is_empty() && dsn.is_empty() && syslog.is_empty() && !journal {
             watch = usual_places().into_iter().map(|path| Watch { path, host: None }).collect();
             journal = watch.is_empty() && config.journal.follow.is_none() && Path::new("/run/systemd/journal").is_dir();
-            if watch.is_empty() && !journal {
+            let gateway = a.smtp_out.is_some() || config.smtp.out.is_some() || !a.smtp.is_empty() || !config.smtp.listen.is_empty();
+            if watch.is_empty() && !journal && !gateway {
                 bail!("nothing to watch: none of the usual mail logs is here; name one with --watch, or in {CONFIG}");
             }
         }

@@ -6,6 +6,7 @@ mod view;
 use super::text::clean;
 use super::{Context, json, trace};
 use crate::model::event::Action;
+use crate::model::journey::Journey;
 use crate::mtqp::addresses::is_public;
 use crate::mtqp::client::{Connection, Options, TlsMode, connect};
 use crate::mtqp::command::{Claim, Secret, bare};
@@ -106,6 +107,24 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(code)
+}
+
+/// The state of each message by its URL, referrals followed; `None` where the server knows nothing of it.
+///
+/// # Errors
+/// When nothing can be asked at all.
+pub(super) fn journeys(
+    wanted: &[Uri],
+    resolve: &[String],
+    ca: Option<&std::path::Path>,
+) -> anyhow::Result<Vec<anyhow::Result<Option<Journey>>>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let options = Options::new(TlsMode::Prefer, tls::roots(ca)?);
+    let mut agent = Agent { options, names: None, fixed: fixed(resolve)?, memory: Memory::open(None) };
+    let answers = runtime.block_on(agent.all(wanted, true));
+    agent.memory.save();
+    let one = |f: Found| (!f.parts.is_empty()).then(|| view::journey(&f.parts));
+    Ok(answers.into_iter().map(|a| a.map(one)).collect())
 }
 
 fn wanted(a: &Arguments) -> anyhow::Result<Vec<Uri>> {

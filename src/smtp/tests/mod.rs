@@ -1,0 +1,5 @@
+mod binding;
+mod command;
+mod data;
+mod fake;
+mod session;

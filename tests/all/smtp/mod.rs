@@ -1,0 +1,11 @@
+//! The gateways as the program runs them: before a scripted MTA always, before real ones where they are installed.
+
+mod cost;
+mod daemon;
+mod exim;
+mod fuzz;
+mod outbound;
+mod postfix;
+mod real;
+mod scripted;
+mod submit;
