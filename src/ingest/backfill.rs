@@ -13,6 +13,7 @@ use crate::ledger::{Change, Ledger};
 use crate::parse::Parsers;
 use crate::resolve::StreamState;
 use crate::resolve::clock::Anchor;
+use crate::resolve::sheet::Sheet;
 use crate::source::{Block, BlockOptions, Blocks, FileState, Known, Limits, Recall, Series, SourceError, SourceFile, discover, open};
 use crate::store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
@@ -256,7 +257,7 @@ impl Run<'_, '_> {
     fn read(&mut self, mut blocks: Blocks, mut fold: Fold, before: Extra, recalled: Option<FileState>) -> Result<StreamState, FileError> {
         let parsers = Arc::clone(&self.options.parsers);
         let start = blocks.consumed();
-        let mut file = OneFile { before, counts: Counts::default(), failed: None, unfinished: None };
+        let mut file = OneFile { before, counts: Counts::default(), failed: None, unfinished: None, sheet: fold.sheet().clone() };
         let mut last: Option<Parsed> = None;
         let mut outcome = Ok(());
         loop {
@@ -365,6 +366,8 @@ struct OneFile {
     failed: Option<SourceError>,
     /// The state before a last line without newline: it may be read once more, when it is whole.
     unfinished: Option<StreamState>,
+    /// The table as the block left it that was parsed last; the fold is a block behind.
+    sheet: Sheet,
 }
 
 impl OneFile {
@@ -377,8 +380,9 @@ impl OneFile {
         last: &mut Option<Parsed>,
         block: Option<Block>,
     ) -> Option<Vec<u8>> {
+        let sheet = &self.sheet;
         let parse = |b: Block| {
-            let chunks = parse_block(parsers, &b.bytes);
+            let chunks = parse_block(parsers, sheet, &b.bytes);
             (b, chunks)
         };
         let fold_last = || {
@@ -390,6 +394,9 @@ impl OneFile {
         let (parsed, ()) = rayon::join(|| block.map(parse), fold_last);
         if let Some((_, chunks)) = &parsed {
             chunks.iter().for_each(|c| self.counts.add(&c.counts));
+            if let Some(after) = chunks.last().and_then(|c| c.after.as_ref()) {
+                self.sheet.clone_from(after);
+            }
         }
         std::mem::replace(last, parsed).map(|(b, _)| b.bytes)
     }

@@ -1,5 +1,6 @@
 //! Parser files: one TOML file a mail system, with its patterns and their samples. `parsers/README.md` describes them.
 
+use super::rows::form::{Csv, Json, RawCsv, RawJson, RawRow, Row};
 use crate::model::event::{Action, Field, Kind};
 use crate::model::record::Role;
 use regex_automata::meta::Regex;
@@ -60,9 +61,17 @@ struct RawFile {
     #[serde(default)]
     reused_ids: Option<String>,
     #[serde(default)]
+    host: Option<String>,
+    #[serde(default)]
+    csv: Option<RawCsv>,
+    #[serde(default)]
+    json: Option<RawJson>,
+    #[serde(default)]
     define: BTreeMap<String, String>,
     #[serde(default)]
     pattern: Vec<RawPattern>,
+    #[serde(default)]
+    row: Vec<RawRow>,
     #[serde(default)]
     sample: Vec<RawSample>,
 }
@@ -100,7 +109,7 @@ enum RawAction {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawSample {
+pub(in crate::parse) struct RawSample {
     line: String,
     expect: Expect,
 }
@@ -113,6 +122,8 @@ pub enum Expect {
     Word(String),
     /// Fields (and `action`) that the event must have.
     Fields(BTreeMap<String, String>),
+    /// Those of each event of a line that has several.
+    Several(Vec<BTreeMap<String, String>>),
 }
 
 /// A line with what it must give.
@@ -122,7 +133,7 @@ pub struct Sample {
     pub line: String,
     /// What it must give.
     pub expect: Expect,
-    /// The pattern it stands under; `None` for a file's own samples.
+    /// The pattern (behind them: the row) it stands under; `None` for a file's own samples.
     pub pattern: Option<usize>,
 }
 
@@ -185,8 +196,16 @@ pub struct ParserFile {
     pub bare: bool,
     /// Queue ids that return.
     pub reused_ids: Option<Regex>,
+    /// Host of lines that name none, where it is always the same (a service).
+    pub host: Option<String>,
+    /// The table it reads.
+    pub csv: Option<Csv>,
+    /// The JSON objects it reads.
+    pub json: Option<Json>,
     /// Patterns in order.
     pub patterns: Vec<Pattern>,
+    /// What rows of the table and objects say, in order.
+    pub rows: Vec<Row>,
     /// All samples.
     pub samples: Vec<Sample>,
     /// Where it was read from (`built in` or a path).
@@ -205,7 +224,7 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
         })
 }
 
-fn expand(text: &str, define: &BTreeMap<String, String>, depth: usize) -> Result<String, String> {
+pub(in crate::parse) fn expand(text: &str, define: &BTreeMap<String, String>, depth: usize) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("%{") {
@@ -224,7 +243,12 @@ fn expand(text: &str, define: &BTreeMap<String, String>, depth: usize) -> Result
     Ok(out)
 }
 
-fn action_named(word: &str) -> Result<Action, String> {
+/// The field of a name.
+pub(in crate::parse) fn field_named(name: &str) -> Result<Field, String> {
+    Field::from_name(name).ok_or_else(|| format!("unknown field `{name}`"))
+}
+
+pub(in crate::parse) fn action_named(word: &str) -> Result<Action, String> {
     match Action::from_name(word) {
         Some(Action::Transferred) => Err("`transferred` is derived by the journey, never read from a line".into()),
         Some(a) => Ok(a),
@@ -317,6 +341,23 @@ impl ParserFile {
             samples.extend(own.into_iter().map(|s| sample(s, Some(patterns.len()))));
             patterns.push(pattern);
         }
+        let mut rows: Vec<Row> = Vec::new();
+        for r in std::mem::take(&mut raw.row) {
+            let name = r.name.clone();
+            let bad = |message: String| ParserError::Pattern { file: origin.into(), pattern: name.clone(), message };
+            if r.sample.is_empty() {
+                return Err(bad("has no sample".into()));
+            }
+            let at = patterns.len() + rows.len();
+            let mut r = r;
+            samples.extend(std::mem::take(&mut r.sample).into_iter().map(|s| sample(s, Some(at))));
+            rows.push(Row::new(r, &raw.define).map_err(bad)?);
+        }
+        let csv = raw.csv.take().map(Csv::new).transpose().map_err(|e| toml(format!("[csv]: {e}")))?;
+        let json = raw.json.take().map(Json::new).transpose().map_err(|e| toml(format!("[json]: {e}")))?;
+        if rows.is_empty() != (csv.is_none() && json.is_none()) {
+            return Err(toml("[[row]] and one of [csv] and [json] go together".into()));
+        }
         let reused_ids = raw.reused_ids.as_deref().map(compile).transpose().map_err(|e| toml(format!("reused_ids: {e}")))?;
         Ok(ParserFile {
             name: raw.name,
@@ -330,10 +371,20 @@ impl ParserFile {
             inner_stamp: raw.inner_stamp,
             bare: raw.bare,
             reused_ids,
+            host: raw.host,
+            csv,
+            json,
             patterns,
+            rows,
             samples,
             origin: origin.into(),
         })
+    }
+
+    /// Name of a pattern, or of the row of that number behind them.
+    pub fn name_of(&self, pattern: u16) -> &str {
+        let row = || Some(self.rows.get(usize::from(pattern).checked_sub(self.patterns.len())?)?.name.as_str());
+        self.patterns.get(usize::from(pattern)).map(|p| p.name.as_str()).or_else(row).unwrap_or("?")
     }
 
     /// Reads all `*.toml` files of a folder, in the order of their names.

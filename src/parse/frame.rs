@@ -185,6 +185,12 @@ fn iso(c: &mut Cursor) -> Option<RawStamp> {
     }
 }
 
+/// A text that is a stamp and nothing else: `2026-03-02T08:00:00.123Z`, `2026-03-02 08:00:00`, `2026-03-02 08:00:00+0100`.
+pub fn iso_stamp(text: &[u8]) -> Option<RawStamp> {
+    let mut c = Cursor { line: text, at: 0 };
+    iso(&mut c).filter(|_| c.at == text.len())
+}
+
 /// The stamp that a program put before its own message: `YYYY-MM-DD HH:MM:SS[.mmm] [+zzzz] `. Returns it and what follows it.
 pub fn inner_stamp(message: &[u8]) -> Option<(RawStamp, usize)> {
     if message.get(4) != Some(&b'-') {

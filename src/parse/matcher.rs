@@ -1,8 +1,9 @@
 //! Lines to events: dispatch by program, then the few patterns of that program, in order.
 
-use super::file::{ActionRule, Expect, ParserError, ParserFile, Pattern};
+use super::file::{ActionRule, ParserError, ParserFile, Pattern};
 use super::frame::{self, Frame};
 use super::reply::Replies;
+use super::rows::read::{RowEvent, Table};
 use crate::model::event::{Action, Field, Kind, Span};
 use crate::model::line::{Fragment, RawStamp};
 use regex_automata::meta::Cache;
@@ -11,12 +12,19 @@ use rustc_hash::FxHashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-const BUILT_IN: &[(&str, &str)] = &[
-    ("parsers/amavis.toml", include_str!("../../parsers/amavis.toml")),
-    ("parsers/dovecot.toml", include_str!("../../parsers/dovecot.toml")),
-    ("parsers/exim.toml", include_str!("../../parsers/exim.toml")),
-    ("parsers/postfix.toml", include_str!("../../parsers/postfix.toml")),
-];
+macro_rules! built_in {
+    ($($name:literal)*) => {
+        &[$((concat!("parsers/", $name, ".toml"), include_str!(concat!("../../parsers/", $name, ".toml")))),*]
+    };
+}
+
+const BUILT_IN: &[(&str, &str)] = built_in! {
+    "amavis"
+    "dovecot"
+    "exchange"
+    "exim"
+    "postfix"
+};
 const REPLIES: &str = include_str!("../../parsers/replies.toml");
 
 /// All parser files in use, and the table of reply forms.
@@ -86,6 +94,8 @@ pub struct Parsed<'a> {
 pub enum Outcome<'a> {
     /// An event.
     Event(Parsed<'a>),
+    /// Events of a row of a table or of an object: frame, the line's own stamp where the frame is another's, parser file, events.
+    Rows(Frame<'a>, Option<RawStamp>, u16, Vec<RowEvent>),
     /// A line of a known program that tells nothing about a message.
     Ignored,
     /// A line of a known program that no pattern knows; the index of the parser file, and the tag.
@@ -106,6 +116,10 @@ pub struct Matcher {
     caches: Vec<Vec<Option<Cache>>>,
     dispatch: FxHashMap<Box<[u8]>, Option<Dispatch>>,
     bare: Vec<Dispatch>,
+    /// Parser files that read JSON; the latest that had a line is the first.
+    json: Vec<u16>,
+    /// The table whose rows are being read.
+    table: Option<Table>,
     slots: Vec<Option<regex_automata::util::primitives::NonMaxUsize>>,
     /// Fields of the latest event: positions in its line, and behind the line's end in `extra`.
     pub spans: Vec<Span>,
@@ -123,7 +137,9 @@ impl Matcher {
         let all = |f: &ParserFile| (0..f.patterns.len() as u16).collect();
         let bare = parsers.files.iter().enumerate().filter(|(_, f)| f.bare);
         let bare = bare.map(|(i, f)| Dispatch { file: i as u16, instance: 0, patterns: all(f) }).collect();
-        Matcher { caches, bare, parsers, dispatch: FxHashMap::default(), slots: vec![], spans: vec![], extra: vec![] }
+        let json = parsers.files.iter().enumerate().rev().filter(|(_, f)| f.json.is_some()).map(|(i, _)| i as u16).collect();
+        let dispatch = FxHashMap::default();
+        Matcher { caches, bare, json, table: None, parsers, dispatch, slots: vec![], spans: vec![], extra: vec![] }
     }
 
     /// The parser files.
@@ -133,7 +149,7 @@ impl Matcher {
 
     /// What `line` (without its newline) is.
     pub fn line<'a>(&mut self, line: &'a [u8]) -> Outcome<'a> {
-        let Some(frame) = frame::parse(line) else { return Outcome::NoFrame };
+        let Some(frame) = frame::parse(line) else { return self.unframed(line) };
         self.framed(line, frame)
     }
 
@@ -157,7 +173,11 @@ impl Matcher {
             end = frame.message + range.end;
             frame.message += range.start;
         }
-        let inner_stamps = self.parsers.files.get(dispatch.file as usize).is_some_and(|f| f.inner_stamp);
+        let file = self.parsers.files.get(dispatch.file as usize);
+        if file.is_some_and(|f| f.json.is_some()) && line.get(frame.message) == Some(&b'{') {
+            return self.json_message(line, frame, end, dispatch.file);
+        }
+        let inner_stamps = file.is_some_and(|f| f.inner_stamp);
         let mut inner = None;
         if inner_stamps {
             if let Some(fragment) = fragment(line, frame.message) {
@@ -312,63 +332,9 @@ impl Matcher {
             return;
         }
         let Some(d) = self.spans.iter().find(|s| s.field == Field::Diagnostic).copied() else { return };
-        let Some(text) = line.get(d.start as usize..(d.start + d.len) as usize) else { return };
+        let Some(text) = self.value(line, Field::Diagnostic) else { return };
         if let Some(range) = replies.queue_id(text) {
             self.spans.push(Span { field: Field::RemoteQueueId, start: d.start + range.start as u32, len: range.len() as u32 });
-        }
-    }
-
-    /// Checks every sample of every file; each disagreement is one message naming file, pattern, sample and field.
-    pub fn check_samples(&mut self) -> Vec<String> {
-        let parsers = Arc::clone(&self.parsers);
-        let mut wrong = parsers.replies.check();
-        for (i, file) in parsers.files.iter().enumerate() {
-            if !file.samples.iter().any(|s| matches!(&s.expect, Expect::Word(w) if w == "none")) {
-                wrong.push(format!("{}: has no sample that must not match", file.origin));
-            }
-            for sample in &file.samples {
-                let outcome = self.line(sample.line.as_bytes());
-                if let Err(message) = self.check_sample(i, file, sample, &outcome) {
-                    let pattern = sample.pattern.and_then(|p| file.patterns.get(p)).map_or("(file)", |p| p.name.as_str());
-                    wrong.push(format!("{}: pattern `{pattern}`: {message}\n    {}", file.origin, sample.line));
-                }
-            }
-        }
-        wrong
-    }
-
-    fn check_sample(&self, file: usize, parser: &ParserFile, sample: &super::file::Sample, outcome: &Outcome) -> Result<(), String> {
-        let name = |n: u16| parser.patterns.get(n as usize).map_or("?", |p| p.name.as_str());
-        match (&sample.expect, outcome) {
-            (Expect::Word(w), Outcome::Ignored) if w == "ignored" => Ok(()),
-            (Expect::Word(w), Outcome::Unparsed(..) | Outcome::Foreign | Outcome::NoFrame) if w == "none" => Ok(()),
-            (Expect::Word(w), Outcome::Event(p)) => Err(format!("expected `{w}`, but pattern `{}` matches", name(p.pattern))),
-            (Expect::Word(w), _) => Err(format!("expected `{w}`, but it is not")),
-            (Expect::Fields(fields), Outcome::Event(p)) => {
-                if p.file as usize != file {
-                    return Err("another parser file took the line".into());
-                }
-                if sample.pattern.is_some_and(|n| n != p.pattern as usize) {
-                    return Err(format!("pattern `{}` took the line", name(p.pattern)));
-                }
-                fields.iter().try_for_each(|(field, want)| self.check_field(sample.line.as_bytes(), p, field, want))
-            }
-            (Expect::Fields(_), _) => Err("no pattern matches".into()),
-        }
-    }
-
-    fn check_field(&self, line: &[u8], parsed: &Parsed, field: &str, want: &str) -> Result<(), String> {
-        let got = match field {
-            "action" => parsed.action.map(|a| a.as_str().to_string()),
-            "event" => Some(parsed.kind.as_str().to_string()),
-            _ => {
-                let field = Field::from_name(field).ok_or_else(|| format!("unknown field `{field}` in expect"))?;
-                self.value(line, field).map(|v| String::from_utf8_lossy(v).into_owned())
-            }
-        };
-        match got {
-            Some(got) if got == want => Ok(()),
-            got => Err(format!("{field}: expected `{want}`, got {}", got.map_or("nothing".into(), |g| format!("`{g}`")))),
         }
     }
 
@@ -434,58 +400,7 @@ fn last_message_repeated(message: &[u8]) -> Option<u32> {
     std::str::from_utf8(number).ok()?.parse().ok()
 }
 
+mod rows;
+mod samples;
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn matcher() -> Matcher {
-        Matcher::new(Parsers::load(None).unwrap())
-    }
-
-    #[test]
-    fn every_sample_of_the_built_in_files_holds() {
-        let wrong = matcher().check_samples();
-        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    }
-
-    fn value(m: &Matcher, line: &str, field: Field) -> String {
-        String::from_utf8_lossy(m.value(line.as_bytes(), field).unwrap_or_default()).into_owned()
-    }
-
-    #[test]
-    fn instances_are_told_from_daemons() {
-        let mut m = matcher();
-        for (tag, instance) in [("postfix/smtp", "postfix"), ("postfix-out/smtp", "postfix-out"), ("postfix/relay/smtp", "postfix")] {
-            let line = format!("Mar  2 08:00:00 mx1 {tag}[1]: 4A: to=<a@b>, relay=none, delay=1, dsn=4.0.0, status=deferred (x)")
-                .replace("4A", "4AAAAA");
-            let Outcome::Event(p) = m.line(line.as_bytes()) else { panic!("{line}") };
-            assert_eq!((p.instance, p.action), (instance.as_bytes(), Some(Action::Delayed)));
-        }
-        assert!(matches!(m.line(b"Mar  2 08:00:00 mx1 other/thing[1]: 4AAAAA: removed"), Outcome::Foreign));
-    }
-
-    #[test]
-    fn the_daemon_lost_by_rfc_5424_is_made_good_by_trying_all() {
-        let mut m = matcher();
-        let line = "<22>1 2026-11-23T12:05:02.982498+00:00 store postfix 226 - -  EFD3BA0A8B1: client=client.example.test[198.51.100.1]";
-        let Outcome::Event(p) = m.line(line.as_bytes()) else { panic!() };
-        assert_eq!((p.kind, value(&m, line, Field::QueueId).as_str()), (Kind::Arrival, "EFD3BA0A8B1"));
-    }
-
-    #[test]
-    fn repeated_messages_are_unpacked() {
-        let mut m = matcher();
-        let line = b"Mar  2 08:00:00 mx1 postfix/smtpd[1]: message repeated 2 times: [ NOQUEUE: reject: RCPT from a[192.0.2.1]: 554 5.7.1 <x@y>: Relay access denied; from=<a@b> to=<x@y> proto=ESMTP helo=<h>]";
-        let Outcome::Event(p) = m.line(line) else { panic!() };
-        assert_eq!((p.kind, p.times), (Kind::Reject, 2));
-    }
-
-    #[test]
-    fn a_fragment_is_told_from_a_pid() {
-        assert_eq!(fragment(b"[1/3] x", 0), Some(Fragment { part: 1, of: 3, continues: true, text: 6 }));
-        assert_eq!(fragment(b"[1\\3] x", 0).map(|f| f.continues), Some(false));
-        for no in ["[12] x", "[4/3] x", "[0/3] x", "[1/3]x", "x", "[1/"] {
-            assert_eq!(fragment(no.as_bytes(), 0), None, "{no}");
-        }
-    }
-}
+mod tests;

@@ -1,7 +1,9 @@
-//! What needs the order of one source: year and zone of a stamp ([`clock`]), equal lines and split entries ([`order`]).
+//! What needs the order of one source: year and zone of a stamp ([`clock`]), equal lines and split entries ([`order`]),
+//! the header of a table ([`sheet`]).
 
 pub mod clock;
 pub mod order;
+pub mod sheet;
 
 use serde::{Deserialize, Serialize};
 

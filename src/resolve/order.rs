@@ -4,6 +4,7 @@
 //! Each part can be stored. What is stored is bounded: [`Order::recent`] copies what lines that follow at
 //! once may need, newest first, up to a bound of bytes.
 
+use super::sheet::Sheet;
 use crate::model::line::Fragment;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -21,12 +22,15 @@ pub struct Order {
     pub fragments: Fragments,
     /// What `last message repeated` speaks of.
     pub latest: LatestLines,
+    /// The table that rows belong to.
+    pub sheet: Sheet,
 }
 
 impl Order {
     /// A bounded copy, to be stored.
     pub fn recent(&self) -> Order {
-        Order { ordinals: self.ordinals.recent(), fragments: self.fragments.recent(), latest: self.latest.recent() }
+        let sheet = self.sheet.clone();
+        Order { ordinals: self.ordinals.recent(), fragments: self.fragments.recent(), latest: self.latest.recent(), sheet }
     }
 }
 
@@ -132,7 +136,7 @@ fn unpack<'de, D: Deserializer<'de>>(text: &str) -> Result<Vec<u8>, D::Error> {
 }
 
 /// Bytes as base64 in JSON: log lines are no UTF-8.
-mod packed {
+pub(super) mod packed {
     use super::*;
 
     pub fn serialize<S: Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
