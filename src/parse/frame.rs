@@ -243,12 +243,17 @@ fn tag_follows(c: &Cursor) -> bool {
     inner.is_some_and(|pid| !pid.is_empty() && pid.iter().all(u8::is_ascii_digit))
 }
 
+/// How grave a line is, as programs write it behind the stamp of their own lines (`2026-03-02T08:00:00Z INFO ...`).
+fn is_level(word: &[u8]) -> bool {
+    matches!(word, b"TRACE" | b"DEBUG" | b"INFO" | b"NOTICE" | b"WARN" | b"WARNING" | b"ERROR" | b"FATAL" | b"Info" | b"Warning" | b"Critical" | b"Debug")
+}
+
 /// In a program's own file the word behind the stamp is a tag (`lmtp(bob)<12><x>:`), not a host.
 fn is_no_host(word: &[u8]) -> bool {
     match word.last() {
         None => true,
         Some(b':') => std::str::from_utf8(word).map_or(true, |w| w.parse::<std::net::IpAddr>().is_err()),
-        Some(_) => word.iter().any(|b| matches!(b, b'(' | b'<' | b'=')),
+        Some(_) => is_level(word) || word.iter().any(|b| matches!(b, b'(' | b'<' | b'=')),
     }
 }
 

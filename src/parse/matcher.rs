@@ -22,8 +22,14 @@ const BUILT_IN: &[(&str, &str)] = built_in! {
     "amavis"
     "dovecot"
     "exchange"
+    "exchangeonline"
     "exim"
+    "kumomta"
+    "mailgun"
     "postfix"
+    "postmark"
+    "powermta"
+    "ses"
 };
 const REPLIES: &str = include_str!("../../parsers/replies.toml");
 
@@ -174,10 +180,8 @@ impl Matcher {
             frame.message += range.start;
         }
         let file = self.parsers.files.get(dispatch.file as usize);
-        if file.is_some_and(|f| f.json.is_some()) && line.get(frame.message) == Some(&b'{') {
-            return self.json_message(line, frame, end, dispatch.file);
-        }
         let inner_stamps = file.is_some_and(|f| f.inner_stamp);
+        let json = file.is_some_and(|f| f.json.is_some());
         let mut inner = None;
         if inner_stamps {
             if let Some(fragment) = fragment(line, frame.message) {
@@ -187,6 +191,9 @@ impl Matcher {
                 frame.message = fragment.text;
             }
             inner = skip_inner(line, &mut frame);
+        }
+        if json && let Some(outcome) = self.json_message(line, frame, end, dispatch.file) {
+            return outcome;
         }
         match self.patterns(line, frame, end, inner, dispatch) {
             Some(Outcome::Event(parsed)) => Outcome::Event(Parsed { times, ..parsed }),
@@ -202,6 +209,11 @@ impl Matcher {
         skip_pid(line, &mut frame);
         for i in 0..self.bare.len() {
             let Some(dispatch) = self.bare.get(i).cloned() else { break };
+            let object = self.json_message(line, frame, line.len(), dispatch.file).filter(|o| !matches!(o, Outcome::Unparsed(..)));
+            if let Some(outcome) = object {
+                self.bare.swap(0, i);
+                return outcome;
+            }
             if let Some(outcome) = self.patterns(line, frame, line.len(), inner, &dispatch) {
                 // The file goes on as it began: try its reader first from now on.
                 self.bare.swap(0, i);
@@ -229,24 +241,20 @@ impl Matcher {
     fn find_dispatch(&self, tag: &[u8]) -> Option<Dispatch> {
         let tag_text = std::str::from_utf8(tag).ok()?;
         let daemon = tag_text.rsplit('/').next().unwrap_or_default();
-        // Later files (a site's own) come first.
-        for (i, file) in self.parsers.files.iter().enumerate().rev() {
-            let named = file.programs.iter().any(|p| p == tag_text);
-            let slashed = file.instances && tag_text.contains('/');
-            let word = if slashed { daemon } else { tag_text };
-            let names = |p: &Pattern| p.programs.iter().any(|d| d == word);
-            let ours = named || (slashed && file.patterns.iter().any(names));
-            if !ours {
-                continue;
-            }
-            // RFC 5424 from rsyslog loses the daemon (APP-NAME is just `postfix`): all patterns are tried then.
-            let all = file.instances && !slashed;
-            let ours = |p: &Pattern| all || p.programs.is_empty() || names(p);
-            let patterns = file.patterns.iter().enumerate().filter(|(_, p)| ours(p)).map(|(n, _)| n as u16).collect();
-            let instance = if file.instances { tag.iter().position(|&b| b == b'/').unwrap_or(tag.len()) } else { 0 };
-            return Some(Dispatch { file: i as u16, instance: instance as u16, patterns });
-        }
-        None
+        let named = |f: &ParserFile| f.programs.iter().any(|p| p == tag_text);
+        let slashed = |f: &ParserFile| f.instances && tag_text.contains('/');
+        let names = |p: &Pattern, word: &str| p.programs.iter().any(|d| d == word);
+        // Later files (a site's own) come first; a whole tag counts more than a daemon behind some instance's name.
+        let files = || self.parsers.files.iter().enumerate().rev();
+        let whole = files().find(|(_, f)| named(f));
+        let (i, file) = whole.or_else(|| files().find(|(_, f)| slashed(f) && f.patterns.iter().any(|p| names(p, daemon))))?;
+        let word = if slashed(file) { daemon } else { tag_text };
+        // RFC 5424 from rsyslog loses the daemon (APP-NAME is just `postfix`): all patterns are tried then.
+        let all = file.instances && !slashed(file);
+        let ours = |p: &Pattern| all || p.programs.is_empty() || names(p, word);
+        let patterns = file.patterns.iter().enumerate().filter(|(_, p)| ours(p)).map(|(n, _)| n as u16).collect();
+        let instance = if file.instances { tag.iter().position(|&b| b == b'/').unwrap_or(tag.len()) } else { 0 };
+        Some(Dispatch { file: i as u16, instance: instance as u16, patterns })
     }
 
     fn patterns<'a>(

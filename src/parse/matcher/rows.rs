@@ -4,6 +4,7 @@ use super::{Matcher, Outcome, Parsed};
 use crate::model::event::Action;
 use crate::model::line::RawStamp;
 use crate::parse::frame::Frame;
+use crate::parse::rows::Value;
 use crate::parse::rows::json::Tree;
 use crate::parse::rows::read::{Read, Reader, RowEvent, Table};
 use std::sync::Arc;
@@ -59,7 +60,7 @@ impl Matcher {
         for i in 0..self.json.len() {
             let Some(&number) = self.json.get(i) else { break };
             let Some(file) = parsers.files.get(usize::from(number)) else { break };
-            let Some(read) = object(&Reader { file, line: line.len(), stamp: None }, &tree) else { continue };
+            let Some(read) = (Reader { file, line: line.len(), stamp: None }).object(&tree, None) else { continue };
             // The file goes on as it began.
             self.json.swap(0, i);
             return match read {
@@ -74,18 +75,28 @@ impl Matcher {
         Outcome::Foreign
     }
 
-    /// A syslog message that is an object.
-    pub(super) fn json_message<'a>(&mut self, line: &'a [u8], frame: Frame<'a>, end: usize, number: u16) -> Outcome<'a> {
+    /// A message that is an object, or ends in one. `None` if it is neither.
+    pub(super) fn json_message<'a>(&mut self, line: &'a [u8], frame: Frame<'a>, end: usize, number: u16) -> Option<Outcome<'a>> {
         let parsers = Arc::clone(&self.parsers);
-        let read = parsers.files.get(usize::from(number)).and_then(|file| {
-            let tree = Tree::read(line.get(frame.message..end)?, Some(frame.message))?;
-            object(&Reader { file, line: line.len(), stamp: Some(frame.stamp) }, &tree)
-        });
-        match read {
+        let file = parsers.files.get(usize::from(number))?;
+        let form = file.json.as_ref()?;
+        let message = line.get(frame.message..end)?;
+        let (text, from) = match message.first() {
+            Some(b'{') => (None, 0),
+            _ => {
+                let find = |mark: &String| Some((memchr::memmem::find(message, [mark.as_bytes(), b"{"].concat().as_slice())?, mark.len()));
+                let (at, mark) = form.behind.iter().filter_map(find).min()?;
+                (message.get(..at), at + mark)
+            }
+        };
+        let text = text.map(|t| Value { bytes: t.into(), at: Some(frame.message) });
+        let tree = Tree::read(message.get(from..)?, Some(frame.message + from));
+        let reader = Reader { file, line: line.len(), stamp: Some(frame.stamp) };
+        Some(match tree.and_then(|tree| reader.object(&tree, text)) {
             Some(Read::Events(stamp, _, events)) => Outcome::Rows(frame, Some(stamp).filter(|s| *s != frame.stamp), number, events),
             Some(Read::Ignored) => Outcome::Ignored,
             Some(Read::Unparsed) | None => Outcome::Unparsed(number, frame.program),
-        }
+        })
     }
 
     /// Makes one event of a row the latest event, so that its fields can be read.
@@ -100,16 +111,4 @@ impl Matcher {
         let pattern = patterns.saturating_add(event.row);
         Parsed { frame, inner, file, pattern, instance: b"", kind: event.kind, action: event.action, times: 1 }
     }
-}
-
-/// What the file says of an object, or of the one within it; `None` if it is not one of the file's.
-fn object(reader: &Reader, tree: &Tree) -> Option<Read> {
-    let form = reader.file.json.as_ref()?;
-    let ours = |t: &Tree| form.members.iter().all(|m| t.find(0, m).is_some());
-    if ours(tree) {
-        return Some(reader.object(form, tree));
-    }
-    let text = tree.value(tree.find(0, form.within.as_deref()?)?)?;
-    let inner = Tree::read(&text.bytes, None).filter(ours)?;
-    Some(reader.object(form, &inner))
 }

@@ -37,6 +37,8 @@ pub(in crate::parse) struct RawCsv {
     #[serde(default)]
     host: Option<String>,
     #[serde(default)]
+    utc: bool,
+    #[serde(default)]
     null_sender: bool,
     example: String,
 }
@@ -46,10 +48,16 @@ pub(in crate::parse) struct RawCsv {
 pub(in crate::parse) struct RawJson {
     members: Vec<String>,
     #[serde(default)]
+    root: Option<String>,
+    #[serde(default)]
     within: Option<String>,
-    time: OneOrMore,
+    #[serde(default)]
+    behind: Vec<String>,
+    time: Option<OneOrMore>,
     #[serde(default)]
     host: Option<String>,
+    #[serde(default)]
+    utc: bool,
 }
 
 #[derive(Deserialize)]
@@ -97,6 +105,8 @@ pub struct Csv {
     pub time: Vec<String>,
     /// Column of the host.
     pub host: Option<String>,
+    /// Times without a zone are UTC, not the host's.
+    pub utc: bool,
     /// An empty sender is the null sender, not an unknown one.
     pub null_sender: bool,
     /// A header line, for the samples.
@@ -108,12 +118,18 @@ pub struct Csv {
 pub struct Json {
     /// Members that the object must have.
     pub members: Vec<String>,
+    /// Member that is the object, where another is wrapped around it; all other names are below it.
+    pub root: Option<String>,
     /// Member that holds the object as text, where another is wrapped around it.
     pub within: Option<String>,
+    /// What stands between a text and the object behind it; the text is the member `@text`.
+    pub behind: Vec<String>,
     /// Members of the time; the first that has one counts.
     pub time: Vec<String>,
     /// Member of the host.
     pub host: Option<String>,
+    /// Times without a zone are UTC, not the host's.
+    pub utc: bool,
 }
 
 /// A word that a value is held against. Case does not count.
@@ -123,6 +139,8 @@ pub enum Word {
     Is(String),
     /// Begins with this (`HA*`).
     Begins(String),
+    /// Ends with this (`*: delivered`).
+    Ends(String),
     /// There, and not empty (`*`).
     Some,
     /// Not there, or empty.
@@ -182,6 +200,7 @@ impl Csv {
             list: byte(raw.list, b';')?,
             time: raw.time.list(),
             host: raw.host,
+            utc: raw.utc,
             null_sender: raw.null_sender,
             example: raw.example,
         })
@@ -193,16 +212,18 @@ impl Json {
         if raw.members.is_empty() {
             return Err("`members` needs the members that tell these objects from others".into());
         }
-        Ok(Json { members: raw.members, within: raw.within, time: raw.time.list(), host: raw.host })
+        let time = raw.time.map(OneOrMore::list).unwrap_or_default();
+        Ok(Json { members: raw.members, root: raw.root, within: raw.within, behind: raw.behind, time, host: raw.host, utc: raw.utc })
     }
 }
 
 fn word(text: &str) -> Word {
-    match (text, text.strip_suffix('*')) {
-        ("*", _) => Word::Some,
-        ("", _) => Word::None,
-        (_, Some(start)) => Word::Begins(start.to_ascii_lowercase()),
-        _ => Word::Is(text.to_ascii_lowercase()),
+    match (text, text.strip_suffix('*'), text.strip_prefix('*')) {
+        ("*", _, _) => Word::Some,
+        ("", _, _) => Word::None,
+        (_, Some(start), _) => Word::Begins(start.to_string()),
+        (_, _, Some(end)) => Word::Ends(end.to_string()),
+        _ => Word::Is(text.to_string()),
     }
 }
 
@@ -214,6 +235,9 @@ impl Word {
             (Word::None, v) => v.is_none(),
             (Word::Some, v) => v.is_some(),
             (Word::Is(w), Some(v)) => v.eq_ignore_ascii_case(w.as_bytes()),
+            (Word::Ends(w), Some(v)) => {
+                v.len().checked_sub(w.len()).and_then(|at| v.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case(w.as_bytes()))
+            }
             (Word::Begins(w), Some(v)) => v.get(..w.len()).is_some_and(|start| start.eq_ignore_ascii_case(w.as_bytes())),
             _ => false,
         }
@@ -253,7 +277,14 @@ impl Row {
             Some(RawAction::Always(a)) => RowAction::Always(action_named(&a)?),
             Some(RawAction::Mapped { of, map }) => {
                 let map = map.iter().map(|(w, a)| Ok((word(w), action_named(a)?)));
-                RowAction::Mapped(of, map.collect::<Result<_, String>>()?)
+                let mut map = map.collect::<Result<Vec<_>, String>>()?;
+                // What is said of one word counts more than what is said of many.
+                map.sort_by_key(|(w, _)| match w {
+                    Word::Is(_) => 0,
+                    Word::Begins(_) | Word::Ends(_) => 1,
+                    Word::Some | Word::None => 2,
+                });
+                RowAction::Mapped(of, map)
             }
         };
         let set = raw.set.into_iter().map(|(f, v)| Ok((field_named(&f)?, v.into_bytes())));

@@ -1,7 +1,7 @@
 //! Rows and objects to events.
 
 use super::csv::{self, End};
-use super::form::{Json, Row, RowAction, Word};
+use super::form::{Row, RowAction, Word};
 use super::json::Tree;
 use super::Value;
 use crate::model::event::{Action, Field, Kind, MAX_LINE, Span};
@@ -97,7 +97,8 @@ pub enum Read {
 /// What a line was taken apart to.
 enum Doc<'a> {
     Row { names: &'a FxHashMap<String, usize>, cells: Vec<Value<'a>>, list: u8 },
-    Object(&'a Tree<'a>),
+    /// A tree, the node that is the object, and the text before it.
+    Object(&'a Tree<'a>, u32, Option<Value<'a>>),
 }
 
 /// A member of a list.
@@ -110,14 +111,15 @@ impl<'a> Doc<'a> {
     fn value(&self, path: &str) -> Option<Value<'a>> {
         match self {
             Doc::Row { names, cells, .. } => cells.get(*names.get(path)?).cloned(),
-            Doc::Object(tree) => tree.value(tree.find(0, path)?),
+            Doc::Object(_, _, text) if path == "@text" => text.clone(),
+            Doc::Object(tree, root, _) => tree.value(tree.find(*root, path)?),
         }
     }
 
     fn list(&self, path: &str) -> Vec<Member<'a>> {
         match self {
             Doc::Row { list, .. } => self.value(path).map_or(vec![], |v| split(&v, *list).into_iter().map(Member::Value).collect()),
-            Doc::Object(tree) => tree.find(0, path).map_or(vec![], |n| tree.elements(n).into_iter().map(Member::Node).collect()),
+            Doc::Object(tree, root, _) => tree.find(*root, path).map_or(vec![], |n| tree.elements(n).into_iter().map(Member::Node).collect()),
         }
     }
 }
@@ -163,24 +165,24 @@ struct Scope<'d, 'a> {
 }
 
 impl<'a> Scope<'_, 'a> {
-    /// Several values as one (`a+b`), with slashes between them, where the first is there.
-    fn joined(&self, path: &str) -> Option<Value<'a>> {
-        let mut out: Vec<u8> = Vec::new();
-        for (n, part) in path.split('+').enumerate() {
-            let value = self.value(part).map(|v| v.bytes.into_owned()).unwrap_or_default();
-            match n {
-                0 if value.is_empty() => return None,
-                0 => {}
-                _ => out.push(b'/'),
+    /// A text with values in it (`{a}/{b}`), where one of them is there.
+    fn filled(&self, template: &str) -> Option<Value<'a>> {
+        let (mut out, mut any): (Vec<u8>, bool) = (Vec::new(), false);
+        for (n, part) in template.split('{').enumerate() {
+            let (name, text) = if n == 0 { ("", part) } else { part.split_once('}')? };
+            if n > 0 {
+                let value = self.value(name).map(|v| v.bytes.into_owned()).unwrap_or_default();
+                any |= !value.is_empty();
+                out.extend_from_slice(&value);
             }
-            out.extend_from_slice(&value);
+            out.extend_from_slice(text.as_bytes());
         }
-        Some(Value { bytes: Cow::Owned(out), at: None })
+        any.then_some(Value { bytes: Cow::Owned(out), at: None })
     }
 
     fn value(&self, path: &str) -> Option<Value<'a>> {
-        if path.contains('+') {
-            return self.joined(path);
+        if path.contains('{') {
+            return self.filled(path);
         }
         for (name, list) in self.each.iter().zip(self.lists) {
             let Some(rest) = path.strip_prefix(name.as_str()) else { continue };
@@ -189,11 +191,11 @@ impl<'a> Scope<'_, 'a> {
                 (None, _) if rest.is_empty() => {
                     return match (member?, self.doc) {
                         (Member::Value(v), _) => Some(v.clone()),
-                        (Member::Node(n), Doc::Object(tree)) => tree.value(*n),
+                        (Member::Node(n), Doc::Object(tree, ..)) => tree.value(*n),
                         _ => None,
                     };
                 }
-                (Some(rest), Doc::Object(tree)) => {
+                (Some(rest), Doc::Object(tree, ..)) => {
                     let Member::Node(n) = member? else { return None };
                     return tree.value(tree.find(*n, rest)?);
                 }
@@ -210,7 +212,7 @@ impl<'a> Scope<'_, 'a> {
         for member in list.into_iter().take(MAX_EVENTS) {
             let value = match (member, self.doc) {
                 (Member::Value(v), _) => Some(v),
-                (Member::Node(n), Doc::Object(tree)) => tree.value(n),
+                (Member::Node(n), Doc::Object(tree, ..)) => tree.value(n),
                 _ => None,
             };
             let Some(value) = value.map(|v| bare(v).bytes.into_owned()).filter(|v| !v.is_empty()) else { continue };
@@ -290,18 +292,33 @@ impl Reader<'_> {
             return Read::Unparsed;
         }
         let doc = Doc::Row { names: &table.names, cells, list: form.list };
-        self.read(&doc, &form.time, form.host.as_deref(), form.null_sender)
+        self.read(&doc, (&form.time, form.utc), form.host.as_deref(), form.null_sender)
     }
 
-    /// Reads an object.
-    pub fn object(&self, form: &Json, tree: &Tree) -> Read {
-        self.read(&Doc::Object(tree), &form.time, form.host.as_deref(), true)
+    /// Reads an object: what the file says of it, or of the one within it. `text` is what stands before it.
+    /// `None` if it is none of the file's.
+    pub fn object(&self, tree: &Tree, text: Option<Value>) -> Option<Read> {
+        let form = self.file.json.as_ref()?;
+        let below = |t: &Tree, root: u32| form.members.iter().all(|m| t.find(root, m).is_some()).then_some(root);
+        let ours = |t: &Tree| below(t, 0).or_else(|| below(t, t.find(0, form.root.as_deref()?)?));
+        let read = |t: &Tree, root| self.read(&Doc::Object(t, root, text.clone()), (&form.time, form.utc), form.host.as_deref(), true);
+        if let Some(root) = ours(tree) {
+            return Some(read(tree, root));
+        }
+        let inside = tree.value(tree.find(0, form.within.as_deref()?)?)?;
+        let inner = Tree::read(&inside.bytes, None)?;
+        let root = ours(&inner)?;
+        Some(read(&inner, root))
     }
 
-    fn read(&self, doc: &Doc, time: &[String], host: Option<&str>, null_sender: bool) -> Read {
+    fn read(&self, doc: &Doc, (time, utc): (&[String], bool), host: Option<&str>, null_sender: bool) -> Read {
         let whole = Scope { doc, each: &[], lists: &[], index: 0 };
         let stamp = time.iter().find_map(|t| stamp(&whole.value(t)?.bytes)).or(self.stamp);
-        let Some(stamp) = stamp else { return Read::Unparsed };
+        let stamp = match stamp {
+            None => return Read::Unparsed,
+            Some(RawStamp::Local { written, micros, precision }) if utc => RawStamp::Zoned { written, micros, offset: 0, precision },
+            Some(stamp) => stamp,
+        };
         // A host is a name without anything that would have to be escaped; it must stand in what is kept of the line.
         let host = host.and_then(|h| whole.value(h)).and_then(|v| v.at.map(|at| at..at + v.bytes.len()));
         for (number, row) in self.file.rows.iter().enumerate() {
