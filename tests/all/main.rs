@@ -10,5 +10,6 @@ mod pieces;
 mod readers;
 mod serve;
 mod structure;
+mod structured;
 mod support;
 mod truth;

@@ -37,12 +37,13 @@ impl Matcher {
             self.table = Some(table);
             return Outcome::Ignored;
         }
+        let forms = || parsers.files.iter().filter_map(|f| f.csv.as_ref());
+        if line.first() == Some(&b'#') && forms().flat_map(|c| &c.comments).any(|c| line.starts_with(c.as_bytes())) {
+            return Outcome::Ignored;
+        }
         let Some((table, file)) = self.table.as_ref().and_then(|t| Some((t, parsers.files.get(usize::from(t.file))?))) else {
             return Outcome::NoFrame;
         };
-        if line.first() == Some(&b'#') {
-            return Outcome::Ignored;
-        }
         match (Reader { file, line: line.len(), stamp: None }).row(table, line) {
             Read::Events(stamp, host, events) => {
                 let frame = Frame { stamp, host: line.get(host).unwrap_or_default(), program: b"", pid: b"", message: 0 };

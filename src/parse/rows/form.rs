@@ -35,7 +35,9 @@ pub(in crate::parse) struct RawCsv {
     list: Option<char>,
     time: OneOrMore,
     #[serde(default)]
-    host: Option<String>,
+    comments: Vec<String>,
+    #[serde(default)]
+    host: Option<OneOrMore>,
     #[serde(default)]
     utc: bool,
     #[serde(default)]
@@ -55,7 +57,7 @@ pub(in crate::parse) struct RawJson {
     behind: Vec<String>,
     time: Option<OneOrMore>,
     #[serde(default)]
-    host: Option<String>,
+    host: Option<OneOrMore>,
     #[serde(default)]
     utc: bool,
 }
@@ -65,6 +67,8 @@ pub(in crate::parse) struct RawJson {
 pub(in crate::parse) struct RawRow {
     pub(in crate::parse) name: String,
     event: String,
+    #[serde(default)]
+    host: Option<OneOrMore>,
     #[serde(default)]
     when: BTreeMap<String, OneOrMore>,
     #[serde(default)]
@@ -103,8 +107,10 @@ pub struct Csv {
     pub list: u8,
     /// Columns of the time; the first that has one counts.
     pub time: Vec<String>,
-    /// Column of the host.
-    pub host: Option<String>,
+    /// How lines begin that are neither header nor row.
+    pub comments: Vec<String>,
+    /// Columns of the host; the first that has one counts.
+    pub host: Vec<String>,
     /// Times without a zone are UTC, not the host's.
     pub utc: bool,
     /// An empty sender is the null sender, not an unknown one.
@@ -126,8 +132,8 @@ pub struct Json {
     pub behind: Vec<String>,
     /// Members of the time; the first that has one counts.
     pub time: Vec<String>,
-    /// Member of the host.
-    pub host: Option<String>,
+    /// Members of the host; the first that has one counts.
+    pub host: Vec<String>,
     /// Times without a zone are UTC, not the host's.
     pub utc: bool,
 }
@@ -154,6 +160,8 @@ pub struct Row {
     pub name: String,
     /// The event it makes; `None` for lines that are known to tell nothing.
     pub kind: Option<Kind>,
+    /// Where the host is named, if not where the file's other rows name it.
+    pub host: Vec<String>,
     /// Each of these must hold.
     pub when: Vec<(String, Vec<Word>)>,
     /// None of these may hold.
@@ -199,7 +207,8 @@ impl Csv {
             separator: byte(raw.separator, b',')?,
             list: byte(raw.list, b';')?,
             time: raw.time.list(),
-            host: raw.host,
+            comments: raw.comments,
+            host: raw.host.map(OneOrMore::list).unwrap_or_default(),
             utc: raw.utc,
             null_sender: raw.null_sender,
             example: raw.example,
@@ -212,8 +221,15 @@ impl Json {
         if raw.members.is_empty() {
             return Err("`members` needs the members that tell these objects from others".into());
         }
-        let time = raw.time.map(OneOrMore::list).unwrap_or_default();
-        Ok(Json { members: raw.members, root: raw.root, within: raw.within, behind: raw.behind, time, host: raw.host, utc: raw.utc })
+        Ok(Json {
+            members: raw.members,
+            root: raw.root,
+            within: raw.within,
+            behind: raw.behind,
+            time: raw.time.map(OneOrMore::list).unwrap_or_default(),
+            host: raw.host.map(OneOrMore::list).unwrap_or_default(),
+            utc: raw.utc,
+        })
     }
 }
 
@@ -291,6 +307,7 @@ impl Row {
         Ok(Row {
             name: raw.name,
             kind,
+            host: raw.host.map(OneOrMore::list).unwrap_or_default(),
             when: conditions(raw.when),
             unless: conditions(raw.unless),
             each: raw.each,

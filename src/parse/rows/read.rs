@@ -292,7 +292,7 @@ impl Reader<'_> {
             return Read::Unparsed;
         }
         let doc = Doc::Row { names: &table.names, cells, list: form.list };
-        self.read(&doc, (&form.time, form.utc), form.host.as_deref(), form.null_sender)
+        self.read(&doc, (&form.time, form.utc), &form.host, form.null_sender)
     }
 
     /// Reads an object: what the file says of it, or of the one within it. `text` is what stands before it.
@@ -301,7 +301,7 @@ impl Reader<'_> {
         let form = self.file.json.as_ref()?;
         let below = |t: &Tree, root: u32| form.members.iter().all(|m| t.find(root, m).is_some()).then_some(root);
         let ours = |t: &Tree| below(t, 0).or_else(|| below(t, t.find(0, form.root.as_deref()?)?));
-        let read = |t: &Tree, root| self.read(&Doc::Object(t, root, text.clone()), (&form.time, form.utc), form.host.as_deref(), true);
+        let read = |t: &Tree, root| self.read(&Doc::Object(t, root, text.clone()), (&form.time, form.utc), &form.host, true);
         if let Some(root) = ours(tree) {
             return Some(read(tree, root));
         }
@@ -311,7 +311,7 @@ impl Reader<'_> {
         Some(read(&inner, root))
     }
 
-    fn read(&self, doc: &Doc, (time, utc): (&[String], bool), host: Option<&str>, null_sender: bool) -> Read {
+    fn read(&self, doc: &Doc, (time, utc): (&[String], bool), host: &[String], null_sender: bool) -> Read {
         let whole = Scope { doc, each: &[], lists: &[], index: 0 };
         let stamp = time.iter().find_map(|t| stamp(&whole.value(t)?.bytes)).or(self.stamp);
         let stamp = match stamp {
@@ -319,8 +319,6 @@ impl Reader<'_> {
             Some(RawStamp::Local { written, micros, precision }) if utc => RawStamp::Zoned { written, micros, offset: 0, precision },
             Some(stamp) => stamp,
         };
-        // A host is a name without anything that would have to be escaped; it must stand in what is kept of the line.
-        let host = host.and_then(|h| whole.value(h)).and_then(|v| v.at.map(|at| at..at + v.bytes.len()));
         for (number, row) in self.file.rows.iter().enumerate() {
             let scope = Scope { doc, each: &[], lists: &[], index: 0 };
             if !scope.holds(&row.when, true) || scope.holds(&row.unless, false) {
@@ -328,7 +326,11 @@ impl Reader<'_> {
             }
             let Some(kind) = row.kind else { return Read::Ignored };
             let events = self.events(row, number as u16, kind, doc, null_sender);
-            return events.map_or(Read::Unparsed, |events| Read::Events(stamp, host.unwrap_or(0..0), events));
+            // A host is a name without anything that would have to be escaped: it stands in the line.
+            let place = |h: &String| scope.value(h).filter(|v| !v.bytes.is_empty()).and_then(|v| v.at.map(|at| at..at + v.bytes.len()));
+            let host = if row.host.is_empty() { host } else { &row.host };
+            let host = host.iter().find_map(place).unwrap_or(0..0);
+            return events.map_or(Read::Unparsed, |events| Read::Events(stamp, host, events));
         }
         Read::Unparsed
     }
