@@ -245,7 +245,21 @@ fn tag_follows(c: &Cursor) -> bool {
 
 /// How grave a line is, as programs write it behind the stamp of their own lines (`2026-03-02T08:00:00Z INFO ...`).
 fn is_level(word: &[u8]) -> bool {
-    matches!(word, b"TRACE" | b"DEBUG" | b"INFO" | b"NOTICE" | b"WARN" | b"WARNING" | b"ERROR" | b"FATAL" | b"Info" | b"Warning" | b"Critical" | b"Debug")
+    matches!(
+        word,
+        b"TRACE"
+            | b"DEBUG"
+            | b"INFO"
+            | b"NOTICE"
+            | b"WARN"
+            | b"WARNING"
+            | b"ERROR"
+            | b"FATAL"
+            | b"Info"
+            | b"Warning"
+            | b"Critical"
+            | b"Debug"
+    )
 }
 
 /// In a program's own file the word behind the stamp is a tag (`lmtp(bob)<12><x>:`), not a host.

@@ -20,16 +20,21 @@ macro_rules! built_in {
 
 const BUILT_IN: &[(&str, &str)] = built_in! {
     "amavis"
+    "barracuda"
     "dovecot"
     "exchange"
     "exchangeonline"
     "exim"
     "kumomta"
+    "maddy"
     "mailgun"
+    "pmg"
     "postfix"
     "postmark"
     "powermta"
     "ses"
+    "stalwart"
+    "zimbra"
 };
 const REPLIES: &str = include_str!("../../parsers/replies.toml");
 

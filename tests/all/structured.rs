@@ -41,7 +41,26 @@ fn quoted(cell: &str) -> String {
 fn line(r: &Row) -> String {
     let stamp = format!("2026-03-02T08:{:02}:{:02}.123Z", r.second / 60, r.second % 60);
     let head = [&stamp, "192.0.2.7", r.client, "192.0.2.20", r.host, r.context, "", "SMTP", r.event, r.id, r.message_id, "13fad5b7"];
-    let tail = [r.to, r.status, "7852", "2", r.related, "", r.subject, "alice@sender.test", "alice@sender.test", "", "Incoming", "", "", "", "S:a=b", "Email", "", ""];
+    let tail = [
+        r.to,
+        r.status,
+        "7852",
+        "2",
+        r.related,
+        "",
+        r.subject,
+        "alice@sender.test",
+        "alice@sender.test",
+        "",
+        "Incoming",
+        "",
+        "",
+        "",
+        "S:a=b",
+        "Email",
+        "",
+        "",
+    ];
     head.iter().chain(&tail).map(|c| quoted(c)).collect::<Vec<_>>().join(",") + "\r\n"
 }
 
@@ -76,10 +95,25 @@ fn two_servers() -> (String, String) {
         Row { second: 1, event: "EXPAND", to: "ann@example.test;cat@example.test", related: "team@example.test", ..one.clone() },
         Row { second: 1, event: "AGENTINFO", to: "bob@example.test", ..one.clone() },
         Row { second: 2, event: "DEFER", to: "bob@example.test", status: "451 4.4.0 later", ..one.clone() },
-        Row { second: 3, event: "SEND", to: "bob@example.test;ann@example.test;cat@example.test", status: "250 2.1.5 OK;250 2.1.5 OK;250 2.1.5 OK", context: queued, client: "ex1.example.test", host: "ex2.example.test", ..one },
+        Row {
+            second: 3,
+            event: "SEND",
+            to: "bob@example.test;ann@example.test;cat@example.test",
+            status: "250 2.1.5 OK;250 2.1.5 OK;250 2.1.5 OK",
+            context: queued,
+            client: "ex1.example.test",
+            host: "ex2.example.test",
+            ..one
+        },
     ];
     let ex2 = [
-        Row { second: 3, event: "RECEIVE", client: "ex1.example.test", to: "bob@example.test;ann@example.test;cat@example.test", ..two.clone() },
+        Row {
+            second: 3,
+            event: "RECEIVE",
+            client: "ex1.example.test",
+            to: "bob@example.test;ann@example.test;cat@example.test",
+            ..two.clone()
+        },
         Row { second: 4, event: "DELIVER", to: "bob@example.test;ann@example.test", ..two.clone() },
         Row { second: 4, event: "FAIL", to: "cat@example.test", status: "[{LED=550 5.2.2 mailbox full; sorry};{MSG=}]", ..two.clone() },
         Row { second: 4, event: "NEWEVENT", to: "cat@example.test", ..two },
@@ -107,16 +141,34 @@ fn exchange_servers_are_hops_of_one_journey() {
     let journey = &index.trace("138838176")[0];
     assert!(journey.edges.iter().any(|e| e.by == By::QueueId), "the answer names the next server's number: {:?}", journey.edges);
     let first = journey.records.iter().find(|r| r.reporting_mta == "ex1.example.test").unwrap();
-    assert_eq!((first.subject.as_deref(), first.size, first.client.ip.as_deref()), (Some("Hello, \"world\""), Some(7852), Some("192.0.2.7")));
+    assert_eq!(
+        (first.subject.as_deref(), first.size, first.client.ip.as_deref()),
+        (Some("Hello, \"world\""), Some(7852), Some("192.0.2.7"))
+    );
 }
 
 /// A stranger's subject with newlines, quotes, a header line and rows in it stays a subject.
 #[test]
 fn what_strangers_write_into_a_cell_is_no_row() {
-    let forged = line(&Row { host: "ex1.example.test", event: "FAIL", id: "1", message_id: "<m1@sender.test>", to: "bob@example.test", ..Row::default() });
+    let forged = line(&Row {
+        host: "ex1.example.test",
+        event: "FAIL",
+        id: "1",
+        message_id: "<m1@sender.test>",
+        to: "bob@example.test",
+        ..Row::default()
+    });
     let subject = format!("x\"\r\n#Fields: date-time,evil\r\n{forged}\"{forged}Mar  2 08:00:00 mx1 postfix/qmgr[1]: 4AAAAA: removed\n\"");
-    let m = Row { host: "ex1.example.test", id: "1", message_id: "<m1@sender.test>", to: "bob@example.test", subject: &subject, ..Row::default() };
-    let text = HEADER.to_string() + &line(&Row { event: "RECEIVE", ..m.clone() }) + &line(&Row { event: "DELIVER", second: 5, subject: "x", ..m });
+    let m = Row {
+        host: "ex1.example.test",
+        id: "1",
+        message_id: "<m1@sender.test>",
+        to: "bob@example.test",
+        subject: &subject,
+        ..Row::default()
+    };
+    let text =
+        HEADER.to_string() + &line(&Row { event: "RECEIVE", ..m.clone() }) + &line(&Row { event: "DELIVER", second: 5, subject: "x", ..m });
     let index = Index::new();
     let done = index.fill(&[write(&index, "MSGTRK.LOG", &text)], "unused");
     assert_eq!((done.counts.events, done.counts.unparsed_lines(), done.counts.no_frame), (2, 0, 0), "{:?}", done.counts);
@@ -129,7 +181,8 @@ fn what_strangers_write_into_a_cell_is_no_row() {
 fn an_open_quote_is_given_up() {
     let m = Row { host: "ex1.example.test", event: "DELIVER", to: "bob@example.test", ..Row::default() };
     let torn = "2026-03-02T08:00:00.123Z,,,,ex1.example.test,\"torn\r\n";
-    let rows: String = (0..200).map(|n| line(&Row { id: &n.to_string(), message_id: &format!("<t{n}@x.test>"), second: 1, ..m.clone() })).collect();
+    let rows: String =
+        (0..200).map(|n| line(&Row { id: &n.to_string(), message_id: &format!("<t{n}@x.test>"), second: 1, ..m.clone() })).collect();
     let index = Index::new();
     let done = index.fill(&[write(&index, "MSGTRK.LOG", &(HEADER.to_string() + torn + &rows))], "unused");
     assert_eq!((done.counts.events, done.counts.unparsed_lines()), (200, 1), "{:?}", done.counts);
@@ -176,14 +229,19 @@ fn table(rows: &[(u8, u32)]) -> Vec<String> {
         let id = (n / 2).to_string();
         let subject = ["plain", "a\nb", "\"\n#Fields: date-time,x\n\"", "x\"\r\n\r\n\"y,"][*text as usize % 4];
         let message_id = format!("<r{id}@x.test>");
-        let row = Row { second: n as u32 / 3, host: "ex1", id: &id, message_id: &message_id, to: "a@x.test;b@x.test", subject, ..Row::default() };
+        let row =
+            Row { second: n as u32 / 3, host: "ex1", id: &id, message_id: &message_id, to: "a@x.test;b@x.test", subject, ..Row::default() };
         let text = match what {
             0 | 1 => line(&Row { event: "RECEIVE", ..row }),
             2 | 3 => line(&Row { event: "DELIVER", ..row }),
             4 => "2026-03-02T08:00:00.123Z,too,few\r\n".to_string(),
-            5 => "#Fields: date-time,server-hostname,event-id,internal-message-id,recipient-address,recipient-status,message-id\r\n".to_string()
-                + &format!("2026-03-02T08:00:59.000Z,ex1,DELIVER,{id},\"c\"\"\n\"\"@x.test\",,{message_id}\r\n")
-                + HEADER.lines().last().unwrap() + "\r\n",
+            5 => {
+                "#Fields: date-time,server-hostname,event-id,internal-message-id,recipient-address,recipient-status,message-id\r\n"
+                    .to_string()
+                    + &format!("2026-03-02T08:00:59.000Z,ex1,DELIVER,{id},\"c\"\"\n\"\"@x.test\",,{message_id}\r\n")
+                    + HEADER.lines().last().unwrap()
+                    + "\r\n"
+            }
             _ => "Mar  2 08:00:00 mx1 postfix/qmgr[1]: 4AAAAAx1zzz: removed\n".to_string(),
         };
         out.extend(text.split_inclusive('\n').map(str::to_string));
@@ -238,7 +296,15 @@ fn a_large_table_is_read_whole_in_pieces_and_twice() {
     while text.len() < 5 << 20 {
         let (id, message_id) = (n.to_string(), format!("<b{n}@x.test>"));
         let subject = "line\r\n".repeat(n % 7);
-        let row = Row { second: (n % 3600) as u32, host: "ex1", id: &id, message_id: &message_id, to: "a@x.test", subject: &subject, ..Row::default() };
+        let row = Row {
+            second: (n % 3600) as u32,
+            host: "ex1",
+            id: &id,
+            message_id: &message_id,
+            to: "a@x.test",
+            subject: &subject,
+            ..Row::default()
+        };
         text += &line(&Row { event: if n % 2 == 0 { "DELIVER" } else { "DEFER" }, ..row });
         n += 1;
     }
@@ -300,7 +366,8 @@ fn accounting_files_are_read_by_their_header() {
     let done = index.fill(&[write(&index, "acct.csv", text)], "pmta1");
     assert_eq!((done.counts.events, done.counts.unparsed_lines()), (3, 0), "{:?}", done.counts);
     // One record a recipient: nothing else tells which message a row is about.
-    let mut all: Vec<_> = index.trace("p1@example.test").iter().flat_map(|j| &j.endings).map(|e| (e.last.final_recipient.clone(), e.last.action)).collect();
+    let mut all: Vec<_> =
+        index.trace("p1@example.test").iter().flat_map(|j| &j.endings).map(|e| (e.last.final_recipient.clone(), e.last.action)).collect();
     all.sort();
     assert_eq!(all, [("bob@other.test".into(), Action::Relayed), ("eve@other.test".into(), Action::Failed)]);
 }

@@ -1,9 +1,9 @@
 //! Rows and objects to events.
 
+use super::Value;
 use super::csv::{self, End};
 use super::form::{Row, RowAction, Word};
 use super::json::Tree;
-use super::Value;
 use crate::model::event::{Action, Field, Kind, MAX_LINE, Span};
 use crate::model::line::RawStamp;
 use crate::model::time::Precision;
@@ -52,7 +52,8 @@ impl Table {
             if csv::cells(names, csv.separator, &mut cells) != End::Whole {
                 continue;
             }
-            let mut table = Table { header: line.to_vec(), file: i as u16, separator: csv.separator, names: FxHashMap::default(), width: cells.len() };
+            let mut table =
+                Table { header: line.to_vec(), file: i as u16, separator: csv.separator, names: FxHashMap::default(), width: cells.len() };
             for (at, cell) in cells.iter().enumerate() {
                 // Of two columns of one name the first counts.
                 table.names.entry(String::from_utf8_lossy(&cell.bytes).trim().to_string()).or_insert(at);
@@ -96,7 +97,11 @@ pub enum Read {
 
 /// What a line was taken apart to.
 enum Doc<'a> {
-    Row { names: &'a FxHashMap<String, usize>, cells: Vec<Value<'a>>, list: u8 },
+    Row {
+        names: &'a FxHashMap<String, usize>,
+        cells: Vec<Value<'a>>,
+        list: u8,
+    },
     /// A tree, the node that is the object, and the text before it.
     Object(&'a Tree<'a>, u32, Option<Value<'a>>),
 }
@@ -119,7 +124,9 @@ impl<'a> Doc<'a> {
     fn list(&self, path: &str) -> Vec<Member<'a>> {
         match self {
             Doc::Row { list, .. } => self.value(path).map_or(vec![], |v| split(&v, *list).into_iter().map(Member::Value).collect()),
-            Doc::Object(tree, root, _) => tree.find(*root, path).map_or(vec![], |n| tree.elements(n).into_iter().map(Member::Node).collect()),
+            Doc::Object(tree, root, _) => {
+                tree.find(*root, path).map_or(vec![], |n| tree.elements(n).into_iter().map(Member::Node).collect())
+            }
         }
     }
 }
@@ -362,7 +369,9 @@ impl Reader<'_> {
             let empty = null_sender && *field == Field::EnvelopeFrom;
             let of = |place: &String| match field {
                 Field::Recipients => scope.addresses(place),
-                Field::MessageId | Field::FinalRecipient | Field::OriginalRecipient | Field::ResentMessageId => scope.value(place).map(bare),
+                Field::MessageId | Field::FinalRecipient | Field::OriginalRecipient | Field::ResentMessageId => {
+                    scope.value(place).map(bare)
+                }
                 Field::EnvelopeFrom => {
                     let value = scope.value(place)?;
                     let null = &value.bytes[..] == b"<>";
