@@ -222,7 +222,13 @@ pub fn parse(line: &[u8]) -> Option<Frame<'_>> {
     }
     // Date and time apart, as programs write them before their own lines; few daemons name a host behind such a stamp.
     let own = c.peek().is_ascii_digit() && c.peek_at(10) == b' ';
-    let stamp = if c.peek().is_ascii_digit() { iso(&mut c)? } else { yearless(&mut c)? };
+    let stamp = match c.peek().is_ascii_digit() {
+        true => iso(&mut c)?,
+        false => match yearless(&mut c) {
+            Some(stamp) => stamp,
+            None => return asctime(c),
+        },
+    };
     c.eat(b' ')?;
     let start = c.at;
     let host = c.token();
@@ -232,6 +238,20 @@ pub fn parse(line: &[u8]) -> Option<Frame<'_>> {
     c.spaces();
     let (program, pid) = tag(&mut c);
     Some(Frame { stamp, host, program, pid, message: c.at })
+}
+
+/// `Thu Sep 18 16:17:38 2026 `, as C's asctime writes it (appliances' own files).
+fn asctime(mut c: Cursor<'_>) -> Option<Frame<'_>> {
+    let days: [&[u8]; 7] = [b"Mon ", b"Tue ", b"Wed ", b"Thu ", b"Fri ", b"Sat ", b"Sun "];
+    days.contains(&c.line.get(c.at..c.at + 4)?).then_some(())?;
+    c.at += 4;
+    let RawStamp::Yearless { month, day, second, micros, precision } = yearless(&mut c)? else { return None };
+    c.eat(b' ')?;
+    let year = c.number(4)?;
+    c.eat(b' ')?;
+    let written = civil_seconds(year as i32, u32::from(month), u32::from(day), second)?;
+    let stamp = RawStamp::Local { written, micros, precision };
+    Some(Frame { stamp, host: b"", program: b"", pid: b"", message: c.at })
 }
 
 /// Whether ` name[123]:` is next.
@@ -398,6 +418,14 @@ mod tests {
         assert_eq!(parts("2026-11-23 11:48:56.123 +0100 1xVSXY-00001e-1K Completed"), triple("", "", "1xVSXY-00001e-1K Completed"));
         assert_eq!(parts("Nov 23 12:05:02 lmtp(223): Info: x"), triple("", "", "lmtp(223): Info: x"));
         assert_eq!(parts("Nov 23 12:05:02 lmtp(223, bob): Info: x"), triple("", "", "lmtp(223, bob): Info: x"));
+    }
+
+    #[test]
+    fn weekdays_and_levels_are_no_hosts() {
+        assert_eq!(parts("Mon Mar  2 08:00:00 2026 Info: Start MID 6 ICID 5"), triple("", "", "Info: Start MID 6 ICID 5"));
+        assert_eq!(parts("2026-03-02T08:00:00Z INFO Queued (queue.x) a = 1"), triple("", "", "INFO Queued (queue.x) a = 1"));
+        assert_eq!(parts("2026-03-02 08:00:00,030 INFO  [LmtpServer-1] x"), triple("", "", "INFO  [LmtpServer-1] x"));
+        assert_eq!(parts("Mon Mar  2 08:00:00 Info: x"), None);
     }
 
     #[test]
