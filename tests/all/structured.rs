@@ -349,7 +349,7 @@ fn services_tell_in_json_what_became_of_a_mail() {
     let files = [("kumo.log", kumo.join("\n")), ("mail.log", postfix.join("\n")), ("ses.jsonl", ses.join("\n"))];
     let paths: Vec<PathBuf> = files.iter().map(|(name, text)| write(&index, name, &format!("{text}\n"))).collect();
     let done = index.fill(&paths, "kumo1");
-    assert_eq!((done.counts.unparsed_lines(), done.counts.foreign), (0, 1), "{:?}", done.counts);
+    assert_eq!((done.counts.unparsed_lines(), done.counts.no_frame), (0, 1), "{:?}", done.counts);
     assert_eq!(endings(&index, "j1@example.test"), ended(&[("bob@other.test", Action::Delivered, "mx.other.test")]));
     let want = [("a@other.test", Action::Relayed, "amazonses.com"), ("b@other.test", Action::Failed, "amazonses.com")];
     assert_eq!(endings(&index, "s1@example.test"), ended(&want));

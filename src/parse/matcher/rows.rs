@@ -73,7 +73,8 @@ impl Matcher {
                 Read::Unparsed => Outcome::Unparsed(number, b""),
             };
         }
-        Outcome::Foreign
+        // JSON of something else: whether it is a log at all, nothing says.
+        Outcome::NoFrame
     }
 
     /// A message that is an object, or ends in one. `None` if it is neither.
