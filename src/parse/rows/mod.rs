@@ -28,3 +28,6 @@ impl Value<'_> {
         Value { bytes: Cow::Borrowed(bytes), at: self.at.map(|at| at + range.start) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -133,7 +133,7 @@ impl<'a> Doc<'a> {
 
 /// Members of a list in one cell. A separator within quotes or brackets is none: quoted local parts may hold it, and
 /// Exchange's states do. Quotes that do not pair are characters like others.
-fn split<'a>(value: &Value<'a>, separator: u8) -> Vec<Value<'a>> {
+pub(super) fn split<'a>(value: &Value<'a>, separator: u8) -> Vec<Value<'a>> {
     let paired = cuts(&value.bytes, separator, true);
     let cuts = paired.or_else(|| cuts(&value.bytes, separator, false)).unwrap_or_default();
     let mut from = 0;
@@ -147,7 +147,7 @@ fn split<'a>(value: &Value<'a>, separator: u8) -> Vec<Value<'a>> {
 }
 
 /// Where the separators stand. `None` if there is a quote without its pair.
-fn cuts(list: &[u8], separator: u8, quotes: bool) -> Option<Vec<usize>> {
+pub(super) fn cuts(list: &[u8], separator: u8, quotes: bool) -> Option<Vec<usize>> {
     let (mut out, mut depth, mut quoted, mut escaped) = (Vec::new(), 0usize, false, false);
     for (at, &b) in list.iter().enumerate() {
         match b {
