@@ -127,7 +127,7 @@ pub struct Matcher {
     caches: Vec<Vec<Option<Cache>>>,
     dispatch: FxHashMap<Box<[u8]>, Option<Dispatch>>,
     bare: Vec<Dispatch>,
-    /// Parser files that read JSON; the latest that had a line is the first.
+    /// Parser files that read JSON, a site's own first. Always in this order: what a line is must not depend on those before it.
     json: Vec<u16>,
     /// The table whose rows are being read.
     table: Option<Table>,

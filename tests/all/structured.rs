@@ -31,6 +31,7 @@ struct Row<'a> {
     to: &'a str,
     status: &'a str,
     related: &'a str,
+    reference: &'a str,
     subject: &'a str,
 }
 
@@ -46,9 +47,7 @@ fn line(r: &Row) -> String {
         r.status,
         "7852",
         "2",
-        r.related,
-        "",
-        r.subject,
+        r.related, r.reference, r.subject,
         "alice@sender.test",
         "alice@sender.test",
         "",
@@ -145,6 +144,30 @@ fn exchange_servers_are_hops_of_one_journey() {
         (first.subject.as_deref(), first.size, first.client.ip.as_deref()),
         (Some("Hello, \"world\""), Some(7852), Some("192.0.2.7"))
     );
+}
+
+/// Recipients that get another address, or go on under another number, end once.
+#[test]
+fn exchange_forks_and_renames() {
+    let m = Row { host: "ex1", message_id: "<f1@sender.test>", ..Row::default() };
+    let rows = [
+        Row { id: "1", event: "RECEIVE", to: "alias@example.test;b@example.test;c@example.test", ..m.clone() },
+        Row { second: 1, id: "1", event: "RESOLVE", to: "a@example.test", related: "alias@example.test", ..m.clone() },
+        Row { second: 1, id: "2", event: "TRANSFER", to: "b@example.test", reference: "1", ..m.clone() },
+        Row { second: 2, id: "1", event: "DELIVER", to: "a@example.test;c@example.test", ..m.clone() },
+        Row { second: 2, id: "2", event: "FAIL", to: "b@example.test", status: "550 5.1.1 no", ..m },
+    ];
+    let index = Index::new();
+    let text = HEADER.to_string() + &rows.iter().map(line).collect::<String>();
+    let done = index.fill(&[write(&index, "MSGTRK.LOG", &text)], "unused");
+    assert_eq!(done.counts.unparsed_lines(), 0);
+    let want = [
+        ("a@example.test", Action::Delivered, "ex1"),
+        ("alias@example.test", Action::Expanded, "ex1"),
+        ("b@example.test", Action::Failed, "ex1"),
+        ("c@example.test", Action::Delivered, "ex1"),
+    ];
+    assert_eq!(endings(&index, "f1@sender.test"), ended(&want));
 }
 
 /// A stranger's subject with newlines, quotes, a header line and rows in it stays a subject.
@@ -370,4 +393,71 @@ fn accounting_files_are_read_by_their_header() {
         index.trace("p1@example.test").iter().flat_map(|j| &j.endings).map(|e| (e.last.final_recipient.clone(), e.last.action)).collect();
     all.sort();
     assert_eq!(all, [("bob@other.test".into(), Action::Relayed), ("eve@other.test".into(), Action::Failed)]);
+}
+
+/// A gateway's Postfix hands to Exchange: the answer names Exchange's number, so the join is proven.
+#[test]
+fn a_gateway_before_exchange() {
+    let postfix = [
+        "2026-03-02T08:00:00.100000+00:00 mx1.example.test postfix/smtpd[1]: 4jY4JP4RRjz1XDjj: client=mail.sender.test[192.0.2.7]",
+        "2026-03-02T08:00:00.200000+00:00 mx1.example.test postfix/cleanup[2]: 4jY4JP4RRjz1XDjj: message-id=<g1@sender.test>",
+        "2026-03-02T08:00:00.250000+00:00 mx1.example.test postfix/qmgr[4]: 4jY4JP4RRjz1XDjj: from=<alice@sender.test>, size=100, nrcpt=1 (queue active)",
+        "2026-03-02T08:00:00.300000+00:00 mx1.example.test postfix/smtp[3]: 4jY4JP4RRjz1XDjj: to=<bob@example.test>, relay=ex1.example.test[192.0.2.20]:25, delay=0.1, dsn=2.6.0, status=sent (250 2.6.0 <g1@sender.test> [InternalId=138838176, Hostname=ex1.example.test] 1234 bytes in 0.1, 10 KB/sec Queued mail for delivery)",
+        "2026-03-02T08:00:00.400000+00:00 mx1.example.test postfix/qmgr[4]: 4jY4JP4RRjz1XDjj: removed",
+    ];
+    let m = Row { host: "ex1.example.test", id: "138838176", message_id: "<g1@sender.test>", to: "bob@example.test", ..Row::default() };
+    let rows = line(&Row { event: "RECEIVE", client: "mx1.example.test", ..m.clone() }) + &line(&Row { event: "DELIVER", second: 1, ..m });
+    let index = Index::new();
+    index.fill(&[write(&index, "mail.log", &(postfix.join("\n") + "\n")), write(&index, "MSGTRK.LOG", &(HEADER.to_string() + &rows))], "h");
+    assert_eq!(endings(&index, "g1@sender.test"), ended(&[("bob@example.test", Action::Delivered, "ex1.example.test")]));
+    let journey = &index.trace("g1@sender.test")[0];
+    assert_eq!(journey.edges.iter().map(|e| e.by).collect::<Vec<_>>(), [By::QueueId]);
+}
+
+/// What Proxmox's filter did with a mail is told beside what Postfix says, which handed it over and knows no more.
+#[test]
+fn a_filter_quarantines_behind_postfix() {
+    let text = "2026-03-02T00:13:20.100000+00:00 gw postfix/smtpd[1]: A1A1A1A101: client=mail.sender.test[192.0.2.7]
+2026-03-02T00:13:20.200000+00:00 gw postfix/cleanup[2]: A1A1A1A101: message-id=<q1@sender.test>
+2026-03-02T00:13:25.514530+00:00 gw pmg-smtp-filter[1001]: C0FFEE0000000001: new mail message-id=<q1@sender.test>#012
+2026-03-02T00:13:26.177019+00:00 gw pmg-smtp-filter[1001]: C0FFEE0000000001: SA score=8/5 time=0.5 bayes=0.00 hits=X(0.5)
+2026-03-02T00:13:26.191069+00:00 gw pmg-smtp-filter[1001]: C0FFEE0000000001: moved mail for <bob@example.test> to spam quarantine - B2B2B2B202 (rule: Quarantine/Mark Spam (Level 3))
+2026-03-02T00:13:26.195961+00:00 gw postfix/lmtp[1002]: A1A1A1A101: to=<bob@example.test>, relay=127.0.0.1[127.0.0.1]:10024, delay=7.8, dsn=2.5.0, status=sent (250 2.5.0 OK (C0FFEE0000000001))
+2026-03-02T00:13:26.196000+00:00 gw postfix/qmgr[1003]: A1A1A1A101: removed
+";
+    let index = Index::new();
+    let done = index.fill(&[write(&index, "mail.log", text)], "h");
+    assert_eq!(done.counts.unparsed_lines(), 0);
+    let journey = &index.trace("q1@sender.test")[0];
+    let end = &journey.endings[0];
+    assert_eq!((end.last.action, end.last.disposition.as_deref()), (Action::Opaque, Some("quarantined")), "{:?}", journey.witnesses);
+}
+
+#[test]
+fn programs_with_their_own_text_forms() {
+    let stalwart = r#"2026-03-02T08:00:00Z INFO Queued message for delivery (queue.message-queued) listenerId = "smtp", localPort = 25, remoteIp = 192.0.2.7, remotePort = 47258, queueId = 3137, from = "alice@sender.test", to = ["bob@example.test"], size = 1662, nextRetry = 2026-03-02T08:00:00Z
+2026-03-02T08:00:00Z INFO Message ingested (message-ingest.ham) queueId = 3137, accountId = 3, messageId = "st1@sender.test"
+2026-03-02T08:00:01Z INFO Message delivered (delivery.delivered) queueId = 3137, queueName = "local", from = "alice@sender.test", to = ["bob@example.test"], size = 1662, total = 1, hostname = "localhost", to = "bob@example.test", code = 250, details = "OK", elapsed = 12ms
+2026-03-02T08:00:02Z INFO Delivery completed (delivery.completed) queueId = 3137, queueName = "local", from = "alice@sender.test", to = ["bob@example.test"], size = 1662, total = 1, elapsed = 0ms
+"#;
+    let maddy = "2026-03-02T08:00:00.123Z submission: incoming message\t{\"msg_id\":\"c8f9d807\",\"sender\":\"a@sender.test\",\"src_host\":\"mx\",\"src_ip\":\"192.0.2.7:5146\",\"username\":\"a\"}
+2026-03-02T08:00:00.124Z submission: RCPT ok\t{\"msg_id\":\"c8f9d807\",\"rcpt\":\"x@other.test\"}
+2026-03-02T08:00:00.124Z submission: RCPT ok\t{\"msg_id\":\"c8f9d807\",\"rcpt\":\"y@other.test\"}
+2026-03-02T08:00:00.125Z submission: accepted\t{\"msg_id\":\"c8f9d807\"}
+2026-03-02T08:00:01.000Z queue: delivered\t{\"attempt\":1,\"msg_id\":\"c8f9d807\",\"rcpt\":\"x@other.test\"}
+2026-03-02T08:00:01.001Z queue: delivery attempt failed\t{\"msg_id\":\"c8f9d807\",\"rcpt\":\"y@other.test\",\"reason\":\"no\",\"smtp_code\":550,\"smtp_enchcode\":\"5.1.1\",\"smtp_msg\":\"unknown\"}
+2026-03-02T08:00:01.002Z queue: not delivered, permanent error\t{\"msg_id\":\"c8f9d807\",\"rcpt\":\"y@other.test\"}
+";
+    let barracuda = "Mar  2 08:00:04 gw scan[5125]: mail.sender.test[192.0.2.7] 1382041743-0f8241420001-6AQV5q 1382041743 1382041744 SCAN - alice@sender.test bob@example.test - 0 0 - SZ:18402 SUBJ:Hi
+Mar  2 08:00:06 gw outbound/smtp[13266]: 1382041743-0f8241420001-6AQV5q 0 0 SEND ENC 1 8B2052296C 250 2.6.0 <m1@sender.test> [InternalId=1547658] Queued mail for delivery
+";
+    let index = Index::new();
+    for (host, name, text) in [("st", "stalwart.log", stalwart), ("mad", "maddy.log", maddy), ("x", "mail.log", barracuda)] {
+        let done = index.fill(&[write(&index, name, text)], host);
+        assert_eq!((done.counts.unparsed_lines(), done.counts.no_frame, done.counts.foreign), (0, 0, 0), "{name}: {:?}", done.counts);
+    }
+    assert_eq!(endings(&index, "st1@sender.test"), ended(&[("bob@example.test", Action::Delivered, "st")]));
+    let want = [("x@other.test", Action::Relayed, "mad"), ("y@other.test", Action::Failed, "mad")];
+    assert_eq!(endings(&index, "c8f9d807"), ended(&want));
+    assert_eq!(endings(&index, "1382041743-0f8241420001-6AQV5q"), ended(&[("bob@example.test", Action::Relayed, "gw")]));
 }

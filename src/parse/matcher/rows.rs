@@ -62,8 +62,6 @@ impl Matcher {
             let Some(&number) = self.json.get(i) else { break };
             let Some(file) = parsers.files.get(usize::from(number)) else { break };
             let Some(read) = (Reader { file, line: line.len(), stamp: None }).object(&tree, None) else { continue };
-            // The file goes on as it began.
-            self.json.swap(0, i);
             return match read {
                 Read::Events(stamp, host, events) => {
                     let frame = Frame { stamp, host: line.get(host).unwrap_or_default(), program: b"", pid: b"", message: 0 };
