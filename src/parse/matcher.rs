@@ -25,6 +25,7 @@ const BUILT_IN: &[(&str, &str)] = built_in! {
     "exchange"
     "exchangeonline"
     "exim"
+    "google"
     "kumomta"
     "maddy"
     "mailgun"

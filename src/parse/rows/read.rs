@@ -369,7 +369,7 @@ impl Reader<'_> {
             let empty = null_sender && *field == Field::EnvelopeFrom;
             let of = |place: &String| match field {
                 Field::Recipients => scope.addresses(place),
-                Field::MessageId | Field::FinalRecipient | Field::OriginalRecipient | Field::ResentMessageId => {
+                Field::QueueId | Field::MessageId | Field::FinalRecipient | Field::OriginalRecipient | Field::ResentMessageId => {
                     scope.value(place).map(bare)
                 }
                 Field::EnvelopeFrom => {
@@ -407,11 +407,17 @@ impl Reader<'_> {
     }
 }
 
-/// A time as a table or JSON says it: ISO 8601 (with `T` or a space, with or without zone), or seconds or milliseconds since 1970.
+/// A time as a table or JSON says it: ISO 8601 (with `T` or a space, with or without zone), `2026/03/02 08:00:00 UTC`, or
+/// seconds or milliseconds since 1970.
 pub fn stamp(text: &[u8]) -> Option<RawStamp> {
     let text = text.trim_ascii();
     if let Some(stamp) = frame::iso_stamp(text) {
         return Some(stamp);
+    }
+    if text.get(4) == Some(&b'/') && text.len() < 40 {
+        let dashed: Vec<u8> = text.iter().map(|b| if *b == b'/' { b'-' } else { *b }).collect();
+        let utc = dashed.strip_suffix(b" UTC").map(|t| [t, b"Z"].concat());
+        return frame::iso_stamp(&utc.unwrap_or(dashed));
     }
     let (whole, decimals) = match text.iter().position(|b| *b == b'.') {
         Some(dot) => (text.get(..dot)?, text.get(dot + 1..)?),
