@@ -9,7 +9,7 @@ use std::ops::Range;
 /// Objects and arrays inside each other.
 const MAX_DEPTH: usize = 32;
 /// Values of one line.
-const MAX_NODES: usize = 20_000;
+const MAX_NODES: usize = 5_000;
 const NONE: u32 = u32::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
