@@ -309,6 +309,23 @@ impl Pattern {
     }
 }
 
+/// The rows of a file; their samples, numbered behind those of its patterns, go to the others.
+fn rows(raw: &mut RawFile, origin: &str, patterns: usize, samples: &mut Vec<Sample>) -> Result<Vec<Row>, ParserError> {
+    let mut rows = Vec::new();
+    for mut row in std::mem::take(&mut raw.row) {
+        let name = row.name.clone();
+        let bad = |message: String| ParserError::Pattern { file: origin.into(), pattern: name.clone(), message };
+        if row.sample.is_empty() {
+            return Err(bad("has no sample".into()));
+        }
+        let pattern = Some(patterns + rows.len());
+        let own = std::mem::take(&mut row.sample);
+        samples.extend(own.into_iter().map(|s| Sample { line: s.line, expect: s.expect, pattern }));
+        rows.push(Row::new(row, &raw.define).map_err(bad)?);
+    }
+    Ok(rows)
+}
+
 impl ParserFile {
     /// Reads and compiles the text of a parser file. `origin` is named in errors.
     pub fn read(text: &str, origin: &str) -> Result<Self, ParserError> {
@@ -341,18 +358,7 @@ impl ParserFile {
             samples.extend(own.into_iter().map(|s| sample(s, Some(patterns.len()))));
             patterns.push(pattern);
         }
-        let mut rows: Vec<Row> = Vec::new();
-        for r in std::mem::take(&mut raw.row) {
-            let name = r.name.clone();
-            let bad = |message: String| ParserError::Pattern { file: origin.into(), pattern: name.clone(), message };
-            if r.sample.is_empty() {
-                return Err(bad("has no sample".into()));
-            }
-            let at = patterns.len() + rows.len();
-            let mut r = r;
-            samples.extend(std::mem::take(&mut r.sample).into_iter().map(|s| sample(s, Some(at))));
-            rows.push(Row::new(r, &raw.define).map_err(bad)?);
-        }
+        let rows = rows(&mut raw, origin, patterns.len(), &mut samples)?;
         let csv = raw.csv.take().map(Csv::new).transpose().map_err(|e| toml(format!("[csv]: {e}")))?;
         let json = raw.json.take().map(Json::new).transpose().map_err(|e| toml(format!("[json]: {e}")))?;
         if rows.is_empty() != (csv.is_none() && json.is_none()) {
