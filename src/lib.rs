@@ -11,8 +11,8 @@
 //! * [`model`]: plain data and pure functions: event, record, journey, query. Imports nothing of ours.
 //! * [`source`]: where bytes come from: files plain and compressed, in whole lines, with their identity; mailboxes;
 //!   live: files that are followed, the journal, a syslog listener, standard input, all in one shape.
-//! * [`parse`]: line to event: the frame, then the patterns of `parsers/*.toml`; mail to report ([`parse::dsn`]).
-//! * [`resolve`]: what needs the order of one source: year and zone, equal lines, split entries, lines of a session.
+//! * [`parse`]: line to event: the frame, then the patterns (for tables and JSON: the rows) of `parsers/*.toml`; mail to report ([`parse::dsn`]).
+//! * [`resolve`]: what needs the order of one source: year and zone, equal lines, split entries, lines of a session, a table's header.
 //! * [`ledger`]: folds events into records between two commits.
 //! * [`store`]: keeps records and finds them; the only place that knows the index engine.
 //! * [`ingest`]: wires source to store.

@@ -5,7 +5,7 @@ use super::text::{Table, clean, columns, dim};
 use crate::ingest::mail::{BATCH, is_mail};
 use crate::model::event::Field;
 use crate::parse::dsn::{self, Reading, Report, field_of};
-use crate::parse::{Matcher, Outcome, Parsers};
+use crate::parse::{Matcher, Outcome, Parsed, Parsers};
 use crate::source::mailbox::Mailbox;
 use anstyle::Style;
 use anyhow::Context as _;
@@ -95,7 +95,7 @@ fn list(out: &mut impl Write, parsers: &Parsers) -> anyhow::Result<ExitCode> {
         table.row(vec![
             (f.name.clone(), p),
             (f.versions.clone(), p),
-            (f.patterns.len().to_string(), p),
+            ((f.patterns.len() + f.rows.len()).to_string(), p),
             (f.samples.len().to_string(), p),
             (checked, p),
             (programs, p),
@@ -174,18 +174,18 @@ fn test(cx: &Context, out: &mut impl Write, file: &PathBuf) -> anyhow::Result<Ex
     let (mut line, mut found) = (Vec::new(), false);
     while input.read_until(b'\n', &mut line)? > 0 {
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
         writeln!(out, "{}", clean(&String::from_utf8_lossy(text)))?;
         match matcher.line(text) {
             Outcome::Event(p) => {
                 found = true;
-                let file = matcher.parsers().files.get(p.file as usize);
-                let pattern = file.and_then(|f| f.patterns.get(p.pattern as usize));
-                let action = p.action.map(|a| format!(", {}", a.as_str())).unwrap_or_default();
-                writeln!(out, "    {} / {}: {}{action}", file.map_or("", |f| &f.name), pattern.map_or("", |p| &p.name), p.kind.as_str())?;
-                for f in Field::ALL {
-                    if let Some(v) = matcher.value(text, *f) {
-                        writeln!(out, "    {:<20} {}", f.as_str(), clean(&String::from_utf8_lossy(v)))?;
-                    }
+                event(&matcher, out, text, &p)?;
+            }
+            Outcome::Rows(frame, inner, file, events) => {
+                found = true;
+                for e in &events {
+                    let p = matcher.row_event(text, frame, inner, file, e);
+                    event(&matcher, out, text, &p)?;
                 }
             }
             Outcome::Ignored => writeln!(out, "    known, says nothing about a message")?,
@@ -198,4 +198,17 @@ fn test(cx: &Context, out: &mut impl Write, file: &PathBuf) -> anyhow::Result<Ex
         line.clear();
     }
     Ok(if found { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn event(matcher: &Matcher, out: &mut impl Write, line: &[u8], p: &Parsed) -> anyhow::Result<()> {
+    let file = matcher.parsers().files.get(p.file as usize);
+    let action = p.action.map(|a| format!(", {}", a.as_str())).unwrap_or_default();
+    let pattern = file.map_or("", |f| f.name_of(p.pattern));
+    writeln!(out, "    {} / {pattern}: {}{action}", file.map_or("", |f| &f.name), p.kind.as_str())?;
+    for f in Field::ALL {
+        if let Some(v) = matcher.value(line, *f) {
+            writeln!(out, "    {:<20} {}", f.as_str(), clean(&String::from_utf8_lossy(v)))?;
+        }
+    }
+    Ok(())
 }

@@ -14,6 +14,7 @@ use crate::ledger::{Change, Ledger};
 use crate::parse::Parsers;
 use crate::resolve::StreamState;
 use crate::resolve::clock::Anchor;
+use crate::resolve::sheet::Sheet;
 use crate::source::{
     Block, BlockOptions, Blocks, Discovered, FileState, Known, Limits, Recall, Series, SourceError, SourceFile, discover, open,
 };
@@ -323,7 +324,7 @@ impl Run<'_, '_> {
     fn read(&mut self, mut blocks: Blocks, mut fold: Fold, before: Extra, recalled: Option<FileState>) -> Result<StreamState, FileError> {
         let parsers = Arc::clone(&self.options.parsers);
         let start = blocks.consumed();
-        let mut file = OneFile { before, counts: Counts::default(), failed: None, unfinished: None };
+        let mut file = OneFile { before, counts: Counts::default(), failed: None, unfinished: None, sheet: fold.sheet().clone() };
         let mut last: Option<Parsed> = None;
         let mut outcome = Ok(());
         loop {
@@ -436,6 +437,8 @@ struct OneFile {
     failed: Option<SourceError>,
     /// The state before a last line without newline: it may be read once more, when it is whole.
     unfinished: Option<StreamState>,
+    /// The table as the block left it that was parsed last; the fold is a block behind.
+    sheet: Sheet,
 }
 
 impl OneFile {
@@ -448,8 +451,9 @@ impl OneFile {
         last: &mut Option<Parsed>,
         block: Option<Block>,
     ) -> Option<Vec<u8>> {
+        let sheet = &self.sheet;
         let parse = |b: Block| {
-            let chunks = parse_block(parsers, &b.bytes);
+            let chunks = parse_block(parsers, sheet, &b.bytes);
             (b, chunks)
         };
         let fold_last = || {
@@ -461,6 +465,9 @@ impl OneFile {
         let (parsed, ()) = rayon::join(|| block.map(parse), fold_last);
         if let Some((_, chunks)) = &parsed {
             chunks.iter().for_each(|c| self.counts.add(&c.counts));
+            if let Some(after) = chunks.last().and_then(|c| c.after.as_ref()) {
+                self.sheet.clone_from(after);
+            }
         }
         std::mem::replace(last, parsed).map(|(b, _)| b.bytes)
     }

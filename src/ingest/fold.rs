@@ -12,6 +12,7 @@ use crate::parse::{Matcher, Outcome, Parsers, frame};
 use crate::resolve::StreamState;
 use crate::resolve::clock::{Anchor, Clock, Zone};
 use crate::resolve::order::{LatestLines, Order};
+use crate::resolve::sheet::Sheet;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -114,14 +115,21 @@ impl Fold {
     /// The next block is the first of the next file of the stream.
     pub fn next_file(&mut self) {
         self.border = true;
+        self.order.sheet.open.clear();
         self.clock.next_file();
+    }
+
+    /// The table that rows of the next block belong to.
+    pub fn sheet(&self) -> &Sheet {
+        &self.order.sheet
     }
 
     /// Folds what was parsed of the next block of the stream.
     pub fn block(&mut self, ledger: &mut Ledger, block: &[u8], chunks: &[Chunk]) {
         if std::mem::take(&mut self.border) && self.goes_back(block) {
             // Not the sequel of the file before, but a copy that has some of its lines again: they are the same events.
-            self.order = Order::default();
+            let sheet = std::mem::take(&mut self.order.sheet);
+            self.order = Order { sheet, ..Order::default() };
         }
         for chunk in chunks {
             self.chunk(ledger, block, chunk);
@@ -163,6 +171,12 @@ impl Fold {
 
     fn chunk(&mut self, ledger: &mut Ledger, block: &[u8], chunk: &Chunk) {
         let bytes = |r: &Range<u32>| block.get(r.start as usize..r.end as usize).unwrap_or_default();
+        if let Some(before) = &chunk.before {
+            self.events(ledger, &before.0, &before.1);
+        }
+        if let Some(after) = &chunk.after {
+            self.order.sheet.clone_from(after);
+        }
         for item in &chunk.items {
             match item {
                 Item::Event(event) => self.event(ledger, block, chunk, event),
@@ -201,7 +215,10 @@ impl Fold {
 
     fn event(&mut self, ledger: &mut Ledger, block: &[u8], chunk: &Chunk, e: &EventItem) {
         let bytes = |r: &Range<u32>| block.get(r.start as usize..r.end as usize).unwrap_or_default();
-        let origin = self.origin(ledger, bytes(&e.host), bytes(&e.instance), e);
+        // A service's events name no host of their own: it is always the same.
+        let parsers = e.host.is_empty().then(|| Arc::clone(&self.parsers));
+        let fixed = parsers.as_ref().and_then(|p| p.files.get(e.file as usize)?.host.as_deref());
+        let origin = self.origin(ledger, fixed.map_or(bytes(&e.host), str::as_bytes), bytes(&e.instance), e);
         let Some(at) = self.clock.resolve_both(e.stamp, e.inner, origin.zone) else {
             self.undated += 1;
             return;
@@ -262,7 +279,7 @@ impl Fold {
         }
         let (first, last) = self.span.unwrap_or((at.time, at.time));
         self.span = Some((first.min(at.time), last.max(at.time)));
-        self.hostless += u64::from(e.host.is_empty());
+        self.hostless += u64::from(e.host.is_empty() && fixed.is_none());
     }
 
     /// Puts a line together with what is known of its session. `false` where that makes no event: the line only tells of

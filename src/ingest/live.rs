@@ -264,8 +264,8 @@ impl<'a> LiveLoop<'a> {
         }
         let file = stream.files.entry(lines.file).or_default();
         let chunks: Vec<Chunk> = match lines.bytes.len() {
-            0..=SMALL => vec![parse_with(&mut self.matcher, &lines.bytes)],
-            _ => parse_block(&self.options.parsers, &lines.bytes),
+            0..=SMALL => vec![parse_with(&mut self.matcher, fold.sheet(), &lines.bytes)],
+            _ => parse_block(&self.options.parsers, fold.sheet(), &lines.bytes),
         };
         fold.span = None;
         fold.counts = Counts::default();

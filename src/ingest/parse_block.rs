@@ -4,8 +4,10 @@ use crate::model::event::{Action, Field, Kind, Span, base_identity};
 use crate::model::line::{Fragment, RawStamp};
 use crate::model::time::yearless;
 use crate::parse::frame::Frame;
+use crate::parse::rows::csv::record_end;
 use crate::parse::{Matcher, Outcome, Parsed, Parsers};
 use crate::resolve::order::LatestLines;
+use crate::resolve::sheet::Sheet;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -90,6 +92,16 @@ pub struct Chunk {
     pub extra: Vec<u8>,
     /// Counts.
     pub counts: Counts,
+    /// A record of a table that began in an earlier block: its text and what it says. In a block's first chunk only.
+    pub before: Option<Box<(Vec<u8>, Chunk)>>,
+    /// The table as the block leaves it, where that is not as it was. In a block's last chunk only.
+    pub after: Option<Sheet>,
+    /// Where in the block the lines end that it read: a record may go on behind its piece.
+    end: usize,
+    /// The header line that is in force there, where another one was before.
+    header: Option<Vec<u8>>,
+    /// Where a record begins that does not end in the block.
+    open: Option<usize>,
 }
 
 /// What became of lines.
@@ -158,15 +170,103 @@ impl Counts {
     }
 }
 
-/// Parses a block of whole lines; chunks come in the order of the block.
-pub fn parse_block(parsers: &Arc<Parsers>, block: &[u8]) -> Vec<Chunk> {
-    pieces(block).into_par_iter().map_init(|| Matcher::new(Arc::clone(parsers)), |m, piece| parse_piece(m, block, piece)).collect()
+/// Parses a block of whole lines; chunks come in the order of the block. `sheet` is the table that rows belong to, as
+/// the block before left it; the last chunk says how this one does.
+pub fn parse_block(parsers: &Arc<Parsers>, sheet: &Sheet, block: &[u8]) -> Vec<Chunk> {
+    let new = || Matcher::new(Arc::clone(parsers));
+    let mut own = None;
+    let begin = go_on(|| own.insert(new()), sheet, block);
+    let pieces = pieces(block, begin.from);
+    let (mut header, mut chunks, mut rest) = (sheet.header.clone(), Vec::new(), pieces.as_slice());
+    if let Some((first, others)) = rest.split_first()
+        && !others.is_empty()
+        && crate::parse::frame::parse(line_at(block, first.start)).is_none()
+    {
+        // It may be a table's header, which the other pieces have to be read with.
+        let chunk = parse_piece(own.get_or_insert_with(new), &header, block, first.clone());
+        header = chunk.header.clone().unwrap_or(header);
+        chunks.push(chunk);
+        rest = others;
+    }
+    chunks.par_extend(rest.into_par_iter().map_init(new, |m, piece| parse_piece(m, &header, block, piece.clone())));
+    // Few blocks have a header in their midst, or a record that lies in two pieces: what was read without knowing is read again.
+    let (mut now, mut end) = (sheet.header.clone(), begin.from);
+    for (n, (chunk, piece)) in chunks.iter_mut().zip(&pieces).enumerate() {
+        let assumed = if n == 0 { &sheet.header } else { &header };
+        if now != *assumed || end > piece.start {
+            *chunk = parse_piece(own.get_or_insert_with(new), &now, block, end.max(piece.start)..piece.end);
+        }
+        now = chunk.header.clone().unwrap_or(now);
+        end = chunk.end;
+    }
+    finish(chunks, begin, sheet, now, block)
 }
 
-/// Cuts a block at newlines into pieces of about [`CHUNK`] bytes.
-fn pieces(block: &[u8]) -> Vec<Range<usize>> {
+/// Parses a small block with a matcher at hand. `sheet` and the chunk's `after` as of [`parse_block`].
+pub fn parse_with(matcher: &mut Matcher, sheet: &Sheet, block: &[u8]) -> Chunk {
+    let begin = go_on(|| &mut *matcher, sheet, block);
+    let chunk = parse_piece(matcher, &sheet.header, block, begin.from..block.len());
+    let header = chunk.header.clone().unwrap_or_else(|| sheet.header.clone());
+    finish(vec![chunk], begin, sheet, header, block).pop().unwrap_or_default()
+}
+
+/// What a block begins with, where a record went on in it.
+#[derive(Default)]
+struct Begin {
+    /// The record of two blocks, and what it says.
+    before: Option<Box<(Vec<u8>, Chunk)>>,
+    /// Where the lines begin that are behind it.
+    from: usize,
+    /// It does not end in this block either.
+    open: Vec<u8>,
+}
+
+/// Ends a record that began in an earlier block.
+fn go_on<'m>(matcher: impl FnOnce() -> &'m mut Matcher, sheet: &Sheet, block: &[u8]) -> Begin {
+    if sheet.open.is_empty() {
+        return Begin::default();
+    }
+    let matcher = matcher();
+    matcher.set_table(&sheet.header);
+    let room = Sheet::MAX_RECORD.saturating_sub(sheet.open.len()).min(block.len());
+    let mut text = [&sheet.open, block.get(..room).unwrap_or_default()].concat();
+    let end = record_end(&text, matcher.separator().unwrap_or(b','));
+    match end.and_then(|end| end.checked_sub(sheet.open.len())).filter(|end| *end < room || room == block.len()) {
+        Some(end) => {
+            text.truncate(sheet.open.len() + end);
+            let line = text.strip_suffix(b"\r").unwrap_or(&text).to_vec();
+            let mut chunk = Chunk::default();
+            take_line(matcher, &mut chunk, &mut Vec::new(), &line, 0);
+            Begin { before: Some(Box::new((line, chunk))), from: (end + 1).min(block.len()), open: vec![] }
+        }
+        None if room == block.len() => Begin { before: None, from: block.len(), open: text },
+        // Longer than a record may be: the quote is not believed.
+        None => Begin::default(),
+    }
+}
+
+/// Puts into the chunks what they say of the blocks before and behind them.
+fn finish(mut chunks: Vec<Chunk>, begin: Begin, sheet: &Sheet, header: Vec<u8>, block: &[u8]) -> Vec<Chunk> {
+    let open = chunks.iter().find_map(|c| c.open).map(|at| block.get(at..).unwrap_or_default().to_vec());
+    let after = Sheet { header, open: open.unwrap_or(begin.open) };
+    if chunks.is_empty() {
+        chunks.push(Chunk::default());
+    }
+    if let Some(first) = chunks.first_mut() {
+        if let Some(b) = &begin.before {
+            first.counts.add(&b.1.counts);
+        }
+        first.before = begin.before;
+    }
+    if let Some(last) = chunks.last_mut().filter(|_| after != *sheet) {
+        last.after = Some(after);
+    }
+    chunks
+}
+
+/// Cuts a block from `start` on at newlines into pieces of about [`CHUNK`] bytes.
+fn pieces(block: &[u8], mut start: usize) -> Vec<Range<usize>> {
     let mut out = Vec::new();
-    let mut start = 0;
     while start < block.len() {
         let want = (start + CHUNK).min(block.len());
         let end = match block.get(want..).and_then(|rest| memchr::memchr(b'\n', rest)) {
@@ -179,22 +279,30 @@ fn pieces(block: &[u8]) -> Vec<Range<usize>> {
     out
 }
 
-/// Parses a small block with a matcher at hand.
-pub fn parse_with(matcher: &mut Matcher, block: &[u8]) -> Chunk {
-    parse_piece(matcher, block, 0..block.len())
+fn line_at(block: &[u8], start: usize) -> &[u8] {
+    let rest = block.get(start..).unwrap_or_default();
+    rest.get(..memchr::memchr(b'\n', rest).unwrap_or(rest.len())).unwrap_or_default()
 }
 
-fn parse_piece(matcher: &mut Matcher, block: &[u8], piece: Range<usize>) -> Chunk {
+fn parse_piece(matcher: &mut Matcher, header: &[u8], block: &[u8], piece: Range<usize>) -> Chunk {
     let mut chunk = Chunk::default();
     let mut scratch = Vec::new();
+    matcher.set_table(header);
     let mut start = piece.start;
     while start < piece.end {
-        let rest = block.get(start..piece.end).unwrap_or_default();
-        let len = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-        let mut line = rest.get(..len).unwrap_or_default();
-        if let Some(without) = line.strip_suffix(b"\r") {
-            line = without;
+        let mut line = line_at(block, start);
+        if let Some(separator) = matcher.separator() {
+            match record(block, start, line, separator) {
+                Some(whole) => line = whole,
+                None => {
+                    chunk.open = Some(start);
+                    start = block.len();
+                    break;
+                }
+            }
         }
+        let len = line.len();
+        line = line.strip_suffix(b"\r").unwrap_or(line);
         if !line.is_empty()
             && let Some((frame, times)) = take_line(matcher, &mut chunk, &mut scratch, line, start as u32)
         {
@@ -202,7 +310,25 @@ fn parse_piece(matcher: &mut Matcher, block: &[u8], piece: Range<usize>) -> Chun
         }
         start += len + 1;
     }
+    chunk.end = start.min(block.len());
+    chunk.header = (matcher.header() != header).then(|| matcher.header().to_vec());
     chunk
+}
+
+/// The record that begins with `line`: further lines belong to it where a quoted cell holds newlines.
+/// `None` if it does not end in the block.
+fn record<'b>(block: &'b [u8], start: usize, line: &'b [u8], separator: u8) -> Option<&'b [u8]> {
+    if memchr::memchr(b'"', line).is_none() || record_end(line, separator).is_some() || crate::parse::frame::parse(line).is_some() {
+        return Some(line);
+    }
+    let rest = block.get(start..).unwrap_or_default();
+    let reach = rest.get(..Sheet::MAX_RECORD).unwrap_or(rest);
+    match record_end(reach, separator) {
+        Some(end) if end < reach.len() || reach.len() == rest.len() => reach.get(..end),
+        // Longer than a record may be: the quote is not believed.
+        _ if rest.len() > reach.len() => Some(line),
+        _ => None,
+    }
 }
 
 /// Reads one line that stands at `base` of its block into `chunk`.
@@ -225,7 +351,20 @@ pub fn take_line<'a>(
             let item = event(matcher, chunk, scratch, line, base, &parsed, None);
             chunk.items.push(Item::Event(item));
         }
+        Outcome::Rows(frame, inner, file, events) => {
+            chunk.counts.events += 1;
+            for e in &events {
+                let parsed = matcher.row_event(line, frame, inner, file, e);
+                let item = event(matcher, chunk, scratch, line, base, &parsed, None);
+                let item = if e.keeps_line { item } else { without_line(chunk, item) };
+                chunk.items.push(Item::Event(item));
+            }
+        }
         Outcome::Ignored => chunk.counts.ignored += 1,
+        Outcome::Unparsed(file, b"") => {
+            let name = matcher.parsers().files.get(usize::from(file)).map_or("", |f| f.name.as_str());
+            chunk.counts.unparsed(name.as_bytes(), line);
+        }
         Outcome::Unparsed(_, program) => chunk.counts.unparsed(program, line),
         Outcome::Foreign => chunk.counts.foreign += 1,
         Outcome::NoFrame => chunk.counts.no_frame += 1,
@@ -240,6 +379,14 @@ pub fn take_line<'a>(
         }
     }
     None
+}
+
+/// The event without its line: its values lie behind it.
+fn without_line(chunk: &mut Chunk, item: EventItem) -> EventItem {
+    let line = item.line.end - item.line.start;
+    let spans = chunk.spans.get_mut(item.spans.start as usize..item.spans.end as usize).unwrap_or_default();
+    spans.iter_mut().for_each(|s| s.start = s.start.saturating_sub(line));
+    EventItem { line: item.line.start..item.line.start, ..item }
 }
 
 /// `last message repeated N times` stands for N more of the line of that host before it. Where that is not in

@@ -1,9 +1,11 @@
 //! Parser files: one TOML file a mail system, with its patterns and their samples. `parsers/README.md` describes them.
 
+pub use super::expression::compile;
+pub(in crate::parse) use super::expression::expand;
+use super::rows::form::{Csv, Json, RawCsv, RawJson, RawRow, Row};
 use crate::model::event::{Action, Field, Kind};
 use crate::model::record::Role;
 use regex_automata::meta::Regex;
-use regex_automata::util::syntax;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -63,10 +65,17 @@ struct RawFile {
     underscores: bool,
     #[serde(default)]
     session: BTreeMap<String, RawSession>,
+    host: Option<String>,
+    #[serde(default)]
+    csv: Option<RawCsv>,
+    #[serde(default)]
+    json: Option<RawJson>,
     #[serde(default)]
     define: BTreeMap<String, String>,
     #[serde(default)]
     pattern: Vec<RawPattern>,
+    #[serde(default)]
+    row: Vec<RawRow>,
     #[serde(default)]
     sample: Vec<RawSample>,
 }
@@ -124,7 +133,7 @@ enum RawAction {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawSample {
+pub(in crate::parse) struct RawSample {
     line: String,
     expect: Expect,
 }
@@ -137,6 +146,8 @@ pub enum Expect {
     Word(String),
     /// Fields (and `action`) that the event must have.
     Fields(BTreeMap<String, String>),
+    /// Those of each event of a line that has several.
+    Several(Vec<BTreeMap<String, String>>),
 }
 
 /// A line with what it must give.
@@ -146,7 +157,7 @@ pub struct Sample {
     pub line: String,
     /// What it must give.
     pub expect: Expect,
-    /// The pattern it stands under; `None` for a file's own samples.
+    /// The pattern (behind them: the row) it stands under; `None` for a file's own samples.
     pub pattern: Option<usize>,
 }
 
@@ -241,46 +252,28 @@ pub struct ParserFile {
     pub reused_ids: Option<Regex>,
     /// Sessions that lines go on by.
     pub sessions: Vec<SessionKind>,
+    /// Host of lines that name none, where it is always the same (a service).
+    pub host: Option<String>,
+    /// The table it reads.
+    pub csv: Option<Csv>,
+    /// The JSON objects it reads.
+    pub json: Option<Json>,
     /// Patterns in order.
     pub patterns: Vec<Pattern>,
+    /// What rows of the table and objects say, in order.
+    pub rows: Vec<Row>,
     /// All samples.
     pub samples: Vec<Sample>,
     /// Where it was read from (`built in` or a path).
     pub origin: String,
 }
 
-/// Compiles an expression over bytes: ASCII classes, no line mode.
-pub fn compile(pattern: &str) -> Result<Regex, String> {
-    Regex::builder()
-        .syntax(syntax::Config::new().unicode(false).utf8(false))
-        .configure(Regex::config().utf8_empty(false).nfa_size_limit(Some(1 << 20)))
-        .build(pattern)
-        .map_err(|e| {
-            use std::error::Error;
-            e.source().map_or_else(|| e.to_string(), |s| s.to_string())
-        })
+/// The field of a name.
+pub(in crate::parse) fn field_named(name: &str) -> Result<Field, String> {
+    Field::from_name(name).ok_or_else(|| format!("unknown field `{name}`"))
 }
 
-fn expand(text: &str, define: &BTreeMap<String, String>, depth: usize) -> Result<String, String> {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("%{") {
-        let (name, tail) = after.split_once('}').ok_or("`%{` without `}`")?;
-        let value = define.get(name).ok_or_else(|| format!("`%{{{name}}}` is not in [define]"))?;
-        if depth > 8 {
-            return Err(format!("`%{{{name}}}` is defined by itself"));
-        }
-        out.push_str(before);
-        out.push_str("(?:");
-        out.push_str(&expand(value, define, depth + 1)?);
-        out.push(')');
-        rest = tail;
-    }
-    out.push_str(rest);
-    Ok(out)
-}
-
-fn action_named(word: &str) -> Result<Action, String> {
+pub(in crate::parse) fn action_named(word: &str) -> Result<Action, String> {
     match Action::from_name(word) {
         Some(Action::Transferred) => Err("`transferred` is derived by the journey, never read from a line".into()),
         Some(a) => Ok(a),
@@ -370,6 +363,23 @@ impl Pattern {
     }
 }
 
+/// The rows of a file; their samples, numbered behind those of its patterns, go to the others.
+fn rows(raw: &mut RawFile, origin: &str, patterns: usize, samples: &mut Vec<Sample>) -> Result<Vec<Row>, ParserError> {
+    let mut rows = Vec::new();
+    for mut row in std::mem::take(&mut raw.row) {
+        let name = row.name.clone();
+        let bad = |message: String| ParserError::Pattern { file: origin.into(), pattern: name.clone(), message };
+        if row.sample.is_empty() {
+            return Err(bad("has no sample".into()));
+        }
+        let pattern = Some(patterns + rows.len());
+        let own = std::mem::take(&mut row.sample);
+        samples.extend(own.into_iter().map(|s| Sample { line: s.line, expect: s.expect, pattern }));
+        rows.push(Row::new(row, &raw.define).map_err(bad)?);
+    }
+    Ok(rows)
+}
+
 impl ParserFile {
     /// Reads and compiles the text of a parser file. `origin` is named in errors.
     pub fn read(text: &str, origin: &str) -> Result<Self, ParserError> {
@@ -411,6 +421,12 @@ impl ParserFile {
             samples.extend(own.into_iter().map(|s| sample(s, Some(patterns.len()))));
             patterns.push(pattern);
         }
+        let rows = rows(&mut raw, origin, patterns.len(), &mut samples)?;
+        let csv = raw.csv.take().map(Csv::new).transpose().map_err(|e| toml(format!("[csv]: {e}")))?;
+        let json = raw.json.take().map(Json::new).transpose().map_err(|e| toml(format!("[json]: {e}")))?;
+        if rows.is_empty() != (csv.is_none() && json.is_none()) {
+            return Err(toml("[[row]] and one of [csv] and [json] go together".into()));
+        }
         let reused_ids = raw.reused_ids.as_deref().map(compile).transpose().map_err(|e| toml(format!("reused_ids: {e}")))?;
         Ok(ParserFile {
             name: raw.name,
@@ -425,10 +441,20 @@ impl ParserFile {
             bare: raw.bare,
             reused_ids,
             sessions,
+            host: raw.host,
+            csv,
+            json,
             patterns,
+            rows,
             samples,
             origin: origin.into(),
         })
+    }
+
+    /// Name of a pattern, or of the row of that number behind them.
+    pub fn name_of(&self, pattern: u16) -> &str {
+        let row = || Some(self.rows.get(usize::from(pattern).checked_sub(self.patterns.len())?)?.name.as_str());
+        self.patterns.get(usize::from(pattern)).map(|p| p.name.as_str()).or_else(row).unwrap_or("?")
     }
 
     /// Reads all `*.toml` files of a folder, in the order of their names.

@@ -215,6 +215,12 @@ fn epoch(c: &mut Cursor) -> Option<RawStamp> {
     Some(RawStamp::Zoned { written, micros, offset: 0, precision })
 }
 
+/// A text that is a stamp and nothing else: `2026-03-02T08:00:00.123Z`, `2026-03-02 08:00:00`, `2026-03-02 08:00:00+0100`.
+pub fn iso_stamp(text: &[u8]) -> Option<RawStamp> {
+    let mut c = Cursor { line: text, at: 0 };
+    iso(&mut c).filter(|_| c.at == text.len())
+}
+
 /// The stamp that a program put before its own message: `YYYY-MM-DD HH:MM:SS[.mmm] [+zzzz] `, or qmail's
 /// `SECONDS.MICROSECONDS `. Returns it and what follows it.
 pub fn inner_stamp(message: &[u8]) -> Option<(RawStamp, usize)> {
@@ -256,7 +262,13 @@ pub fn parse(line: &[u8]) -> Option<Frame<'_>> {
     }
     // Date and time apart, as programs write them before their own lines; few daemons name a host behind such a stamp.
     let own = c.peek().is_ascii_digit() && c.peek_at(10) == b' ';
-    let stamp = if c.peek().is_ascii_digit() { iso(&mut c)? } else { yearless(&mut c)? };
+    let stamp = match c.peek().is_ascii_digit() {
+        true => iso(&mut c)?,
+        false => match yearless(&mut c) {
+            Some(stamp) => stamp,
+            None => return asctime(c),
+        },
+    };
     c.eat(b' ')?;
     if let RawStamp::Yearless { month, day, second, micros, precision } = stamp
         && let Some((year, pid)) = year_behind(&mut c)
@@ -292,6 +304,20 @@ fn year_behind<'a>(c: &mut Cursor<'a>) -> Option<(u32, &'a [u8])> {
     Some((year, pid))
 }
 
+/// `Thu Sep 18 16:17:38 2026 `, as C's asctime writes it (appliances' own files).
+fn asctime(mut c: Cursor<'_>) -> Option<Frame<'_>> {
+    let days: [&[u8]; 7] = [b"Mon ", b"Tue ", b"Wed ", b"Thu ", b"Fri ", b"Sat ", b"Sun "];
+    days.contains(&c.line.get(c.at..c.at + 4)?).then_some(())?;
+    c.at += 4;
+    let RawStamp::Yearless { month, day, second, micros, precision } = yearless(&mut c)? else { return None };
+    c.eat(b' ')?;
+    let year = c.number(4)?;
+    c.eat(b' ')?;
+    let written = civil_seconds(year as i32, u32::from(month), u32::from(day), second)?;
+    let stamp = RawStamp::Local { written, micros, precision };
+    Some(Frame { stamp, host: b"", program: b"", pid: b"", message: c.at })
+}
+
 /// Whether ` name[123]:` is next.
 fn tag_follows(c: &Cursor) -> bool {
     let mut c = Cursor { line: c.line, at: c.at };
@@ -301,12 +327,31 @@ fn tag_follows(c: &Cursor) -> bool {
     inner.is_some_and(|pid| !pid.is_empty() && pid.iter().all(u8::is_ascii_digit))
 }
 
+/// How grave a line is, as programs write it behind the stamp of their own lines (`2026-03-02T08:00:00Z INFO ...`).
+fn is_level(word: &[u8]) -> bool {
+    matches!(
+        word,
+        b"TRACE"
+            | b"DEBUG"
+            | b"INFO"
+            | b"NOTICE"
+            | b"WARN"
+            | b"WARNING"
+            | b"ERROR"
+            | b"FATAL"
+            | b"Info"
+            | b"Warning"
+            | b"Critical"
+            | b"Debug"
+    )
+}
+
 /// In a program's own file the word behind the stamp is a tag (`lmtp(bob)<12><x>:`), not a host.
 fn is_no_host(word: &[u8]) -> bool {
     match word.last() {
         None => true,
         Some(b':') => std::str::from_utf8(word).map_or(true, |w| w.parse::<std::net::IpAddr>().is_err()),
-        Some(_) => word.iter().any(|b| matches!(b, b'(' | b'<' | b'=')),
+        Some(_) => is_level(word) || word.iter().any(|b| matches!(b, b'(' | b'<' | b'=')),
     }
 }
 

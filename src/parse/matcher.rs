@@ -1,9 +1,10 @@
 //! Lines to events: dispatch by program, then the few patterns of that program, in order.
 
 use super::dsn::Reader;
-use super::file::{ActionRule, Expect, ParserError, ParserFile, Pattern};
+use super::file::{ActionRule, ParserError, ParserFile, Pattern};
 use super::frame::{self, Frame};
 use super::reply::Replies;
+use super::rows::read::{RowEvent, Table};
 use crate::model::event::{Action, Field, Kind, Span};
 use crate::model::line::{Fragment, RawStamp};
 use regex_automata::meta::Cache;
@@ -20,22 +21,36 @@ macro_rules! built_in {
 
 const BUILT_IN: &[(&str, &str)] = built_in! {
     "amavis"
+    "barracuda"
+    "ciscoesa"
     "courier"
     "cyrus"
     "dovecot"
+    "exchange"
+    "exchangeonline"
     "exim"
+    "google"
+    "kumomta"
+    "maddy"
+    "mailgun"
     "mailman"
     "mailscanner"
     "opendkim"
     "opendmarc"
     "opensmtpd"
+    "pmg"
     "postfix"
     "postgrey"
+    "postmark"
+    "powermta"
     "qmail"
     "rspamd"
     "sendmail"
+    "ses"
     "spamassassin"
+    "stalwart"
     "sympa"
+    "zimbra"
 };
 const REPLIES: &str = include_str!("../../parsers/replies.toml");
 
@@ -112,6 +127,8 @@ pub struct Parsed<'a> {
 pub enum Outcome<'a> {
     /// An event.
     Event(Parsed<'a>),
+    /// Events of a row of a table or of an object: frame, the line's own stamp where the frame is another's, parser file, events.
+    Rows(Frame<'a>, Option<RawStamp>, u16, Vec<RowEvent>),
     /// A line of a known program that tells nothing about a message.
     Ignored,
     /// A line of a known program that no pattern knows; the index of the parser file, and the tag.
@@ -132,6 +149,10 @@ pub struct Matcher {
     caches: Vec<Vec<Option<Cache>>>,
     dispatch: FxHashMap<Box<[u8]>, Option<Dispatch>>,
     bare: Vec<Dispatch>,
+    /// Parser files that read JSON, a site's own first. Always in this order: what a line is must not depend on those before it.
+    json: Vec<u16>,
+    /// The table whose rows are being read.
+    table: Option<Table>,
     slots: Vec<Option<regex_automata::util::primitives::NonMaxUsize>>,
     /// Fields of the latest event: positions in its line, and behind the line's end in `extra`.
     pub spans: Vec<Span>,
@@ -149,7 +170,9 @@ impl Matcher {
         let all = |f: &ParserFile| (0..f.patterns.len() as u16).collect();
         let bare = parsers.files.iter().enumerate().filter(|(_, f)| f.bare);
         let bare = bare.map(|(i, f)| Dispatch { file: i as u16, instance: 0, patterns: all(f) }).collect();
-        Matcher { caches, bare, parsers, dispatch: FxHashMap::default(), slots: vec![], spans: vec![], extra: vec![] }
+        let json = parsers.files.iter().enumerate().rev().filter(|(_, f)| f.json.is_some()).map(|(i, _)| i as u16).collect();
+        let dispatch = FxHashMap::default();
+        Matcher { caches, bare, json, table: None, parsers, dispatch, slots: vec![], spans: vec![], extra: vec![] }
     }
 
     /// The parser files.
@@ -159,7 +182,7 @@ impl Matcher {
 
     /// What `line` (without its newline) is.
     pub fn line<'a>(&mut self, line: &'a [u8]) -> Outcome<'a> {
-        let Some(frame) = frame::parse(line) else { return Outcome::NoFrame };
+        let Some(frame) = frame::parse(line) else { return self.unframed(line) };
         self.framed(line, frame)
     }
 
@@ -183,7 +206,9 @@ impl Matcher {
             end = frame.message + range.end;
             frame.message += range.start;
         }
-        let inner_stamps = self.parsers.files.get(dispatch.file as usize).is_some_and(|f| f.inner_stamp);
+        let file = self.parsers.files.get(dispatch.file as usize);
+        let inner_stamps = file.is_some_and(|f| f.inner_stamp);
+        let json = file.is_some_and(|f| f.json.is_some());
         let mut inner = None;
         if inner_stamps {
             if let Some(fragment) = fragment(line, frame.message) {
@@ -193,6 +218,9 @@ impl Matcher {
                 frame.message = fragment.text;
             }
             inner = skip_inner(line, &mut frame);
+        }
+        if json && let Some(outcome) = self.json_message(line, frame, end, dispatch.file) {
+            return outcome;
         }
         match self.patterns(line, frame, end, inner, dispatch) {
             Some(Outcome::Event(parsed)) => Outcome::Event(Parsed { times, ..parsed }),
@@ -208,6 +236,11 @@ impl Matcher {
         skip_pid(line, &mut frame);
         for i in 0..self.bare.len() {
             let Some(dispatch) = self.bare.get(i).cloned() else { break };
+            let object = self.json_message(line, frame, line.len(), dispatch.file).filter(|o| !matches!(o, Outcome::Unparsed(..)));
+            if let Some(outcome) = object {
+                self.bare.swap(0, i);
+                return outcome;
+            }
             if let Some(outcome) = self.patterns(line, frame, line.len(), inner, &dispatch) {
                 // The file goes on as it began: try its reader first from now on.
                 self.bare.swap(0, i);
@@ -355,7 +388,7 @@ impl Matcher {
             return;
         }
         let Some(d) = self.spans.iter().find(|s| s.field == Field::Diagnostic).copied() else { return };
-        let Some(text) = line.get(d.start as usize..(d.start + d.len) as usize) else { return };
+        let Some(text) = self.value(line, Field::Diagnostic) else { return };
         if underscores {
             let text = spaced(text);
             if let Some(id) = replies.queue_id(&text).and_then(|range| text.get(range)) {
@@ -363,60 +396,6 @@ impl Matcher {
             }
         } else if let Some(range) = replies.queue_id(text) {
             self.spans.push(Span { field: Field::RemoteQueueId, start: d.start + range.start as u32, len: range.len() as u32 });
-        }
-    }
-
-    /// Checks every sample of every file; each disagreement is one message naming file, pattern, sample and field.
-    pub fn check_samples(&mut self) -> Vec<String> {
-        let parsers = Arc::clone(&self.parsers);
-        let mut wrong = parsers.replies.check();
-        for (i, file) in parsers.files.iter().enumerate() {
-            if !file.samples.iter().any(|s| matches!(&s.expect, Expect::Word(w) if w == "none")) {
-                wrong.push(format!("{}: has no sample that must not match", file.origin));
-            }
-            for sample in &file.samples {
-                let outcome = self.line(sample.line.as_bytes());
-                if let Err(message) = self.check_sample(i, file, sample, &outcome) {
-                    let pattern = sample.pattern.and_then(|p| file.patterns.get(p)).map_or("(file)", |p| p.name.as_str());
-                    wrong.push(format!("{}: pattern `{pattern}`: {message}\n    {}", file.origin, sample.line));
-                }
-            }
-        }
-        wrong
-    }
-
-    fn check_sample(&self, file: usize, parser: &ParserFile, sample: &super::file::Sample, outcome: &Outcome) -> Result<(), String> {
-        let name = |n: u16| parser.patterns.get(n as usize).map_or("?", |p| p.name.as_str());
-        match (&sample.expect, outcome) {
-            (Expect::Word(w), Outcome::Ignored) if w == "ignored" => Ok(()),
-            (Expect::Word(w), Outcome::Unparsed(..) | Outcome::Foreign | Outcome::NoFrame) if w == "none" => Ok(()),
-            (Expect::Word(w), Outcome::Event(p)) => Err(format!("expected `{w}`, but pattern `{}` matches", name(p.pattern))),
-            (Expect::Word(w), _) => Err(format!("expected `{w}`, but it is not")),
-            (Expect::Fields(fields), Outcome::Event(p)) => {
-                if p.file as usize != file {
-                    return Err("another parser file took the line".into());
-                }
-                if sample.pattern.is_some_and(|n| n != p.pattern as usize) {
-                    return Err(format!("pattern `{}` took the line", name(p.pattern)));
-                }
-                fields.iter().try_for_each(|(field, want)| self.check_field(sample.line.as_bytes(), p, field, want))
-            }
-            (Expect::Fields(_), _) => Err("no pattern matches".into()),
-        }
-    }
-
-    fn check_field(&self, line: &[u8], parsed: &Parsed, field: &str, want: &str) -> Result<(), String> {
-        let got = match field {
-            "action" => parsed.action.map(|a| a.as_str().to_string()),
-            "event" => Some(parsed.kind.as_str().to_string()),
-            _ => {
-                let field = Field::from_name(field).ok_or_else(|| format!("unknown field `{field}` in expect"))?;
-                self.value(line, field).map(|v| String::from_utf8_lossy(v).into_owned())
-            }
-        };
-        match got {
-            Some(got) if got == want => Ok(()),
-            got => Err(format!("{field}: expected `{want}`, got {}", got.map_or("nothing".into(), |g| format!("`{g}`")))),
         }
     }
 
@@ -492,5 +471,7 @@ fn last_message_repeated(message: &[u8]) -> Option<u32> {
     std::str::from_utf8(number).ok()?.parse().ok()
 }
 
+mod rows;
+mod samples;
 #[cfg(test)]
 mod tests;

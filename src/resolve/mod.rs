@@ -1,9 +1,10 @@
 //! What needs the order of one source: year and zone of a stamp ([`clock`]), equal lines and split entries ([`order`]),
-//! lines that name a session instead of the message ([`sessions`]).
+//! lines that name a session instead of the message ([`sessions`]), the header of a table ([`sheet`]).
 
 pub mod clock;
 pub mod order;
 pub mod sessions;
+pub mod sheet;
 
 use serde::{Deserialize, Serialize};
 

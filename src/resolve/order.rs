@@ -5,6 +5,7 @@
 //! once may need, newest first, up to a bound of bytes.
 
 use super::sessions::Sessions;
+use super::sheet::Sheet;
 use crate::model::line::Fragment;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -24,6 +25,8 @@ pub struct Order {
     pub sessions: Sessions,
     /// What `last message repeated` speaks of.
     pub latest: LatestLines,
+    /// The table that rows belong to.
+    pub sheet: Sheet,
 }
 
 impl Order {
@@ -34,6 +37,7 @@ impl Order {
             fragments: self.fragments.recent(),
             latest: self.latest.recent(),
             sessions: self.sessions.recent(),
+            sheet: self.sheet.clone(),
         }
     }
 }
@@ -140,7 +144,7 @@ fn unpack<'de, D: Deserializer<'de>>(text: &str) -> Result<Vec<u8>, D::Error> {
 }
 
 /// Bytes as base64 in JSON: log lines are no UTF-8.
-mod packed {
+pub(super) mod packed {
     use super::*;
 
     pub fn serialize<S: Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {

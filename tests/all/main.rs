@@ -19,5 +19,6 @@ mod reports;
 mod serve;
 mod smtp;
 mod structure;
+mod structured;
 mod support;
 mod truth;

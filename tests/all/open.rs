@@ -32,7 +32,7 @@ fn a_view_answers_as_the_store_will() {
     let mut asked = 0;
     for (n, some) in lines.chunks(47).enumerate() {
         let block = some.concat();
-        let chunk = parse_with(&mut matcher, block.as_bytes());
+        let chunk = parse_with(&mut matcher, &Default::default(), block.as_bytes());
         open.with(|ledger| fold.block(ledger, block.as_bytes(), &[chunk]));
         // Every queue id and Message-ID of these lines, asked for in all three states.
         let mut ids: Vec<String> = Vec::new();

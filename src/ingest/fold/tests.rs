@@ -34,7 +34,7 @@ fn drained(mut ledger: Ledger) -> Vec<(String, Vec<u8>)> {
 
 fn feed(fold: &mut Fold, ledger: &mut Ledger, lines: &[String]) {
     let block: String = lines.iter().map(|l| format!("{l}\n")).collect();
-    let chunks = parse_block(&Arc::clone(&fold.parsers), block.as_bytes());
+    let chunks = parse_block(&Arc::clone(&fold.parsers), fold.sheet(), block.as_bytes());
     fold.block(ledger, block.as_bytes(), &chunks);
 }
 

@@ -38,6 +38,14 @@ fn lines_of_a_programs_own_file_have_no_host() {
 }
 
 #[test]
+fn weekdays_and_levels_are_no_hosts() {
+    assert_eq!(parts("Mon Mar  2 08:00:00 2026 Info: Start MID 6 ICID 5"), triple("", "", "Info: Start MID 6 ICID 5"));
+    assert_eq!(parts("2026-03-02T08:00:00Z INFO Queued (queue.x) a = 1"), triple("", "", "INFO Queued (queue.x) a = 1"));
+    assert_eq!(parts("2026-03-02 08:00:00,030 INFO  [LmtpServer-1] x"), triple("", "", "INFO  [LmtpServer-1] x"));
+    assert_eq!(parts("Mon Mar  2 08:00:00 Info: x"), None);
+}
+
+#[test]
 fn no_frame() {
     for line in [
         "",
