@@ -364,8 +364,8 @@ impl Site {
         say!(self, u + 60_000, mx, qmgr, 700, "{q1}: removed");
         let mut hosts = vec![(mx, q1), (mx, q2.clone())];
         let ends = match outbound {
-            true => self.to_the_world(u, m, &q2, &from, &to, size),
-            false => self.to_the_store(u, m, &q2, &from, &to, size, &id, &mut hosts),
+            true => self.send_out(u, m, &q2, &from, &to, size),
+            false => self.send_in(u, m, &q2, &from, &to, size, &id, &mut hosts),
         };
         for (host, id) in &hosts {
             let place = HOSTS.iter().position(|h| h == host).unwrap();
@@ -375,7 +375,7 @@ impl Site {
         self.tell(t, &id, &from, &hosts, &ends);
     }
 
-    fn to_the_world(&mut self, u: u64, m: usize, q2: &str, from: &str, to: &[String], size: u64) -> Vec<End> {
+    fn send_out(&mut self, u: u64, m: usize, q2: &str, from: &str, to: &[String], size: u64) -> Vec<End> {
         let (mx, smtp, qmgr, n) = (HOSTS[m], "postfix/smtp", "postfix/qmgr", to.len());
         let (mut ends, mut done) = (Vec::new(), u);
         for r in to {
@@ -439,7 +439,7 @@ impl Site {
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn to_the_store(
+    fn send_in(
         &mut self,
         u: u64,
         m: usize,

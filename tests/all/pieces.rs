@@ -142,14 +142,14 @@ fn a_stream_in_pieces_and_runs_is_the_stream() {
                 append(s.cut.index(lines.len() + 1));
                 if s.run {
                     let budget = if s.small { 1 } else { 64 << 20 };
-                    index.fill_until(&[dir.clone()], budget, s.stop_after);
+                    index.fill_until(std::slice::from_ref(&dir), budget, s.stop_after);
                 }
                 if s.rotate {
                     rotate(&dir, s.compress);
                 }
             }
             append(lines.len());
-            index.fill(&[dir.clone()], "h");
+            index.fill(std::slice::from_ref(&dir), "h");
             let (got, want) = (all(&index), all(&whole));
             prop_assert!(got == want, "{:#?}\nwant {:#?}\nlog {:#?}", got, want, lines);
             Ok(())
