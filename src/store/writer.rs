@@ -143,7 +143,7 @@ impl Writer {
         self.guarded(|w, open| w.try_commit(open, batch))
     }
 
-    /// As [`Writer::commit`], with further records that are made on the way, [`CHUNK`] at a time, so that they never lie in
+    /// As [`Writer::commit`], with further records that are made on the way, some at a time, so that they never lie in
     /// memory all at once. `make` is told the keys and slots stored so far, and gives records to put and keys to remove;
     /// returns how many records were put. `when` says about when a record arrived, microseconds: a bulk over several
     /// windows of time is one commit a window, the oldest first, and only the last bears `batch` with its positions. Should
