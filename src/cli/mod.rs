@@ -68,44 +68,44 @@ struct Global {
 enum Command {
     /// Read logs of the past into the index: files, folders, compressed or not
     Backfill(backfill::Arguments),
+    /// Follow logs as they grow, and answer, until told to end
+    Serve(serve::Arguments),
     /// List the records that meet filters
     Search(Box<search::Arguments>),
     /// Show one message's way over all hosts, and how it ended for each recipient
     Trace(trace::Arguments),
+    /// List what is still queued, by domain and reason, oldest first
+    Stuck(stuck::Arguments),
+    /// Say what the index holds, and which lines were not understood
+    Stats(stats::Arguments),
+    /// Say how the running daemon is
+    Status(status::Arguments),
     /// Let somebody track a message over MTQP: prints the URL that opens it
     Grant(grant::Arguments),
     /// Take back what `grant` gave
     Revoke(grant::RevokeArguments),
     /// Ask a tracking server (MTQP, RFC 3887) what became of a message
     Track(Box<track::Arguments>),
-    /// List what is still queued, by domain and reason, oldest first
-    Stuck(stuck::Arguments),
-    /// Say what the index holds, and which lines were not understood
-    Stats(stats::Arguments),
-    /// Follow logs as they grow, and answer, until told to end
-    Serve(serve::Arguments),
     /// Send a message from standard input as sendmail does, marked so that it can be tracked
     Submit(Box<submit::Arguments>),
     /// List what was sent with submit, and ask what became of it
     Sent(sent::Arguments),
-    /// Say how the running daemon is
-    Status(status::Arguments),
-    /// Check, list and try parser files
-    #[command(subcommand)]
-    Parsers(parsers::Arguments),
-    /// Check the index: checksums, every record readable
-    Verify(verify::Arguments),
-    /// Backfill the sample logs into a folder of its own and show a search and a trace
-    Demo(demo::Arguments),
     /// Take one person's address out of all that is stored
     Forget(forget::Arguments),
     /// Write the whole index as JSON lines, for backup or moving house
     Export(export::Export),
     /// Read what `export` wrote
     Import(export::Import),
+    /// Check, list and try parser files
+    #[command(subcommand)]
+    Parsers(parsers::Arguments),
+    /// Check the index: checksums, every record readable
+    Verify(verify::Arguments),
     /// Check a config file
     #[command(subcommand)]
     Config(config::Arguments),
+    /// Backfill the sample logs into a folder of its own and show a search and a trace
+    Demo(demo::Arguments),
     /// Write a shell's completions to standard output
     Completions(shell::Completions),
     /// Write the manual page to standard output
@@ -242,10 +242,11 @@ impl Context {
     }
 }
 
-/// New files are for whom the folder of the index is: for its owner only, unless somebody opened it to a group.
+/// New files are for whom the folder of an index is: for its owner only, unless somebody opened it to a group since it was made.
 fn as_open_as(index: &std::path::Path) {
     use std::os::unix::fs::PermissionsExt;
-    if let Ok(folder) = std::fs::metadata(index) {
+    let made = index.join("meta.json").exists();
+    if let Some(folder) = std::fs::metadata(index).ok().filter(|_| made) {
         let mask = 0o077 & !folder.permissions().mode();
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
     }

@@ -1,11 +1,13 @@
 //! The daemon's answer to the tracking server: store and open records as one.
 
 use super::figures::Figures;
+use super::querylog::{Asker, QueryLog};
 use crate::ingest::open::View;
 use crate::model::journey::{Journey, journey_of};
 use crate::model::record::Record;
 use crate::mtqp::tracker::{MAX_BOUND, Tracker, TrackerError};
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// What the tracking server asks.
 pub struct ViewTracker {
@@ -13,17 +15,26 @@ pub struct ViewTracker {
     pub view: View,
     /// Told of each question.
     pub figures: Arc<Figures>,
+    /// The query log in force.
+    pub queries: Arc<RwLock<Option<QueryLog>>>,
 }
 
 impl Tracker for ViewTracker {
     fn bound(&self, certifier: &str) -> Result<Vec<Record>, TrackerError> {
-        self.figures.asked();
         let found = self.view.by_id(certifier)?;
         Ok(found.iter().take(MAX_BOUND).map(|r| r.derive()).collect())
     }
 
     fn journey(&self, record: &Record) -> Result<Option<Journey>, TrackerError> {
         Ok(journey_of(&mut self.view.walk_by_proof(), record.clone())?)
+    }
+
+    fn asked(&self, peer: IpAddr, envelope_id: &str) -> Result<(), TrackerError> {
+        self.figures.asked();
+        let log = self.queries.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(log) = log.as_ref() else { return Ok(()) };
+        let now = chrono::Utc::now().timestamp_micros();
+        Ok(log.note(now, Asker::Peer(peer), "mtqp", "track", &[("envelope_id", envelope_id.to_string())])?)
     }
 
     fn generation(&self) -> Option<u64> {

@@ -155,6 +155,11 @@ impl Talk<'_> {
     async fn track(&self, claim: Claim) -> Vec<u8> {
         let began = Instant::now();
         let s = self.shared;
+        if let Err(e) = s.tracker.asked(self.peer.ip(), &claim.envelope_id) {
+            tracing::error!(error = %e, "a question could not be written down, and is not answered");
+            s.figures.unavailable.fetch_add(1, Ordering::Relaxed);
+            return session::unavailable();
+        }
         let generation = s.tracker.generation();
         if let Some(kept) = generation.and_then(|g| s.kept.get(&claim, g, (s.clock)())) {
             s.figures.answered.fetch_add(1, Ordering::Relaxed);

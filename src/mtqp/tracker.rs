@@ -6,6 +6,7 @@ use crate::model::journey::{Journey, Lookup, journey_of};
 use crate::model::record::{Binding, Record, Role};
 use crate::store::{Seen, Store, StoreError};
 use crate::trkstat::from_xtext;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use subtle::ConstantTimeEq as _;
@@ -37,6 +38,14 @@ pub trait Tracker: Send + Sync {
     /// # Errors
     /// When records cannot be read just now.
     fn journey(&self, record: &Record) -> Result<Option<Journey>, TrackerError>;
+
+    /// Told of each question before it is answered: who asks, and for which envelope id.
+    ///
+    /// # Errors
+    /// When it is to be written down and cannot be: it is not answered then.
+    fn asked(&self, _peer: IpAddr, _envelope_id: &str) -> Result<(), TrackerError> {
+        Ok(())
+    }
 
     /// A number that changes whenever records may have changed, so that answers can be kept in between; `None`: keep none.
     /// It is asked for before the records are.

@@ -354,7 +354,9 @@ fn who_was_granted_it_can_track_a_message_from_state_to_state() {
     let log = p.path("mail.log");
     let [came, put_off, sent] = message(1);
     append(&log, &came);
-    p.serve(&["--watch", log.to_str().unwrap(), "--mtqp", "127.0.0.1:0"]);
+    let config = p.path("msgtrk.toml");
+    std::fs::write(&config, "[query_log]\nmode = \"on\"\n").unwrap();
+    p.serve(&["--config", config.to_str().unwrap(), "--watch", log.to_str().unwrap(), "--mtqp", "127.0.0.1:0"]);
     let server = address(&p.ready, "mtqp");
     p.trace("m1@c.test", |t| t["records"][0]["queue_id"] == "4AB0000001zGHJK");
     // The daemon has the index; the grant goes through it.
@@ -373,11 +375,11 @@ fn who_was_granted_it_can_track_a_message_from_state_to_state() {
     append(&log, &sent);
     eventually("relayed", || Some(track(&url)).filter(|t| action(t) == "relayed"));
     // Another secret opens nothing, and says no more than that.
-    let (head, secret) = url.rsplit_once('/').unwrap();
-    let wrong = format!("{head}/{}", secret.replace(|c: char| c.is_ascii_alphabetic(), "A"));
-    assert_ne!(wrong, url);
+    let wrong = format!("{}/AAAAAAAAAAAAAAAAAAAAAAAAAAAA", url.rsplit_once('/').unwrap().0);
     let out = p.run(&["track", &wrong, "--tls", "off"]);
     assert_eq!(out.status.code(), Some(1), "{}", String::from_utf8_lossy(&out.stderr));
+    let asked = std::fs::read_to_string(p.path("index").join("queries.jsonl")).unwrap();
+    assert!(asked.lines().any(|l| l.contains("\"peer\":\"127.0.0.1\"") && l.contains(grant["envelope_id"].as_str().unwrap())), "{asked}");
     assert!(p.run(&["revoke", &url]).status.success());
     eventually("revoked", || (p.run(&["track", &url, "--tls", "off"]).status.code() == Some(1)).then_some(()));
 }

@@ -39,7 +39,7 @@ pub(super) fn begin(
         servers.addresses.extend(addresses.iter().map(|address| (what.to_string(), address.to_string())));
     };
     if let Some(mtqp) = mtqp_config(a, config) {
-        let tracker = ViewTracker { view: view.clone(), figures: Arc::clone(&running.figures) };
+        let tracker = ViewTracker { view: view.clone(), figures: Arc::clone(&running.figures), queries: Arc::clone(&running.queries) };
         let handle = runtime.block_on(spawn(mtqp, Arc::new(tracker), now))?;
         note("mtqp", handle.plain_addresses());
         note("mtqps", handle.tls_addresses());
