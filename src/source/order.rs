@@ -31,6 +31,10 @@ pub(super) fn name_of(name: &[u8]) -> Name {
             break;
         }
     }
+    // mail.log-2026030108.backup: what logrotate moves out of its way when somebody else made the new file first.
+    if let Some((stem, date)) = base.strip_suffix(b".backup").and_then(take_date) {
+        return Name { stem: stem.to_vec(), date: Some(date), number: None, compressed };
+    }
     // maillog-20260301, mail.log.2026-03-01
     if let Some((stem, date)) = take_date(base) {
         return Name { stem: stem.to_vec(), date: Some(date), number: None, compressed };

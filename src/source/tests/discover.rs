@@ -18,6 +18,7 @@ const SERIES: &[&[&str]] = &[
     &["mail.log.2026-02-28", "mail.log.2026-03-01", "mail.log.2026-03-02.zst"],
     &["mainlog.10", "mainlog.02", "mainlog.01", "mainlog"],
     &["mail.log-2026030109", "mail.log-2026030110", "mail.log"],
+    &["mail.log-2026030108.backup", "mail.log-2026030109", "mail.log"],
     &["mail.log-1772352000", "mail.log-1772438400.bz2", "mail.log"],
     &["mail-20260301.log", "mail-20260302.log", "mail.log"],
     &["mail.3.log", "mail.2.log", "mail.1.log", "mail.log"],
