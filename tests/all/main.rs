@@ -17,6 +17,8 @@ mod pieces;
 mod readers;
 mod reports;
 mod serve;
+mod serve_faults;
+mod serve_support;
 mod structure;
 mod support;
 mod truth;
