@@ -3,6 +3,7 @@
 use crate::support::Index;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -15,6 +16,8 @@ pub struct Place {
     pub index: Index,
     pub daemon: Option<Child>,
     pub ready: String,
+    /// The user that the program runs as, if not this one.
+    pub uid: Option<u32>,
 }
 
 impl Drop for Place {
@@ -46,7 +49,7 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 impl Place {
     pub fn new() -> Self {
-        Place { index: Index::new(), daemon: None, ready: String::new() }
+        Place { index: Index::new(), daemon: None, ready: String::new(), uid: None }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -56,6 +59,9 @@ impl Place {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.env("TZ", "UTC").arg("--index").arg(self.path("index")).args(args);
+        if let Some(uid) = self.uid {
+            command.uid(uid).gid(uid);
+        }
         command
     }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What lab.sh asks of the daemon.
 
-    lab.py watch MSGTRK INDEX LOG PID   while PID lives: what the log says of a recipient is what `trace` says
+    lab.py watch MSGTRK INDEX LOG END   until the file END is there: what the log says of a recipient is what `trace` says
     lab.py truth MSGTRK INDEX RUNDIR    every recipient of truth.jsonl is as it says there
 """
 import collections
@@ -64,10 +64,10 @@ class Log:
                 self.removed.add((m["host"], m["id"]))
 
 
-def watch(msgtrk, index, path, pid):
+def watch(msgtrk, index, path, end):
     log, seen, wrong, rng = Log(path), collections.Counter(), 0, random.Random(1)
     last = collections.defaultdict(list)
-    while os.path.exists(f"/proc/{pid}"):
+    while not os.path.exists(end):
         time.sleep(1)
         log.read()
         open_ones = [k for k in log.queued if k not in log.removed]
@@ -139,7 +139,7 @@ def truth(msgtrk, index, run):
 
 def main():
     if sys.argv[1] == "watch":
-        watch(*sys.argv[2:5], int(sys.argv[5]))
+        watch(*sys.argv[2:6])
     else:
         truth(*sys.argv[2:5])
 

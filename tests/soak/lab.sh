@@ -24,9 +24,10 @@ finish() {
 trap finish EXIT
 "$msgtrk" --index "$dir/index" serve --watch "$log" --dsn "$box/alice" "$box/bob" "$box/carol" "$box/dave" "$box/erin" "$box/frank" \
   "$box/jürgen" >"$dir/serve.out" 2>"$dir/serve.err" & serve=$!; pids+=($serve)
-bash "$LABSCRIPTS/run.sh" "$run" >"$dir/run.out" 2>&1 & lab=$!; pids+=($lab)
-python3 "$here/lab.py" watch "$msgtrk" "$dir/index" "$log" "$lab" >"$dir/states"
-wait "$lab" || { echo "the lab's run failed:" >&2; tail -20 "$dir/run.out" >&2; exit 1; }
+rm -f "$dir/ended"
+( bash "$LABSCRIPTS/run.sh" "$run" >"$dir/run.out" 2>&1 && echo good >"$dir/ended" || echo bad >"$dir/ended" ) & pids+=($!)
+python3 "$here/lab.py" watch "$msgtrk" "$dir/index" "$log" "$dir/ended" >"$dir/states"
+grep -q good "$dir/ended" || { echo "the lab's run failed:" >&2; tail -20 "$dir/run.out" >&2; exit 1; }
 sleep 2
 "$msgtrk" --index "$dir/index" status --json >"$dir/status.json" || true
 kill -TERM "$serve"; wait "$serve"
