@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What lab.sh asks of the daemon.
 
-    lab.py watch MSGTRK INDEX LOG END   until the file END is there: what the log says of a recipient is what `trace` says
-    lab.py truth MSGTRK INDEX RUNDIR    every recipient of truth.jsonl is as it says there
+    lab.py watch MSGTRK INDEX LOG.. END   until the file END is there: what the logs say of a recipient is what `trace` says
+    lab.py truth MSGTRK INDEX RUNDIR      every recipient of truth.jsonl is as it says there
 """
 import collections
 import json
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-STAMP = r"^\S+ (?P<host>\S+) postfix\S*/\w+\[\d+\]: (?P<id>\w+): "
+STAMP = r"^(?:\S+|\w{3} [ \d]\d \S+) (?P<host>\S+) postfix\S*/\w+\[\d+\]: (?P<id>\w+): "
 TO = re.compile(STAMP + r"to=<(?P<to>[^>]*)>, .*?relay=.*?, status=(?P<status>sent|deferred|bounced|expired|undeliverable|deliverable) ")
 QUEUED = re.compile(STAMP + r"from=<[^>]*>, size=\d+, nrcpt=\d+ \(queue active\)")
 EXPIRED = re.compile(STAMP + r"from=<.*>, status=expired, returned to sender")
@@ -23,6 +23,24 @@ WORDS = {
     "deferred": {"delayed"},
     "bounced": {"failed"},
     "expired": {"failed"},
+}
+
+
+# What the logs cannot say, or say otherwise than the truth counts (tests/all/truth.rs tells why): scenario, truth, trace.
+KNOWN = {
+    # An alias or .forward with one member is an ordinary forward (RFC 3885, 3.3): how it ended there.
+    ("alias:fwd", "expanded", "relayed"),
+    ("alias:u3", "expanded", "delivered"),
+    ("out", "expanded", "relayed"),
+    # No line names the second recipient of a message that a check or milter discarded or held, or one it removed.
+    ("content:discard", "discarded", "nothing"),
+    ("milter:delrcpt", "discarded", "nothing"),
+    ("milter:discard", "discarded", "nothing"),
+    ("milter:quarantine", "delayed", "nothing"),
+    # The truth took another copy for this one: the store's log and the bounce say 550 5.1.1.
+    ("plus", "delivered", "failed"),
+    # The client was told "Saved"; Dovecot's own line says that Sieve discarded it.
+    ("sieve:disc", "delivered", "discarded"),
 }
 
 
@@ -64,11 +82,14 @@ class Log:
                 self.removed.add((m["host"], m["id"]))
 
 
-def watch(msgtrk, index, path, end):
-    log, seen, wrong, rng = Log(path), collections.Counter(), 0, random.Random(1)
+def watch(msgtrk, index, *paths):
+    *paths, end = paths
+    logs = [Log(path) for path in paths]
+    seen, wrong, rng = collections.Counter(), 0, random.Random(1)
     last = collections.defaultdict(list)
     while not os.path.exists(end):
-        time.sleep(1)
+        time.sleep(0.5)
+        log = rng.choice(logs)
         log.read()
         open_ones = [k for k in log.queued if k not in log.removed]
         some = rng.sample(open_ones, min(5, len(open_ones)))
@@ -134,12 +155,15 @@ def truth(msgtrk, index, run):
             differ[r["scenario"], r["outcome"], said] += 1
     print(f"truth: {same} recipients as it says; otherwise:")
     for (scenario, want, said), n in sorted(differ.items()):
-        print(f"  {n} x {scenario}: truth {want}, trace {said}")
+        known = (scenario, want, said) in KNOWN
+        print(f"  {n} x {scenario}: truth {want}, trace {said}{'' if known else ': WRONG'}")
+    if not set(differ) <= KNOWN:
+        sys.exit(1)
 
 
 def main():
     if sys.argv[1] == "watch":
-        watch(*sys.argv[2:6])
+        watch(*sys.argv[2:])
     else:
         truth(*sys.argv[2:5])
 

@@ -14,6 +14,8 @@ dir=${OUT:-$(mktemp -d)}; mkdir -p "$dir"; chmod 700 "$dir"
 export TZ=UTC LAB
 hosts=$LAB/root/hosts
 log=$hosts/loghost/root/var/log/central.rfc3339.log
+# What logs to a file of its own and not to the log host (mx2 of the run postfix: postlogd).
+own=$hosts/mx2/root/var/log/postfix.log
 box=$hosts/store/root/var/vmail/sender.test
 pids=()
 finish() {
@@ -22,11 +24,11 @@ finish() {
   [ -n "${OUT:-}" ] || rm -rf "$dir"
 }
 trap finish EXIT
-"$msgtrk" --index "$dir/index" serve --watch "$log" --dsn "$box/alice" "$box/bob" "$box/carol" "$box/dave" "$box/erin" "$box/frank" \
+"$msgtrk" --index "$dir/index" serve --watch "$log" "$own" --dsn "$box/alice" "$box/bob" "$box/carol" "$box/dave" "$box/erin" "$box/frank" \
   "$box/jürgen" >"$dir/serve.out" 2>"$dir/serve.err" & serve=$!; pids+=($serve)
 rm -f "$dir/ended"
 ( bash "$LABSCRIPTS/run.sh" "$run" >"$dir/run.out" 2>&1 && echo good >"$dir/ended" || echo bad >"$dir/ended" ) & pids+=($!)
-python3 "$here/lab.py" watch "$msgtrk" "$dir/index" "$log" "$dir/ended" >"$dir/states"
+python3 "$here/lab.py" watch "$msgtrk" "$dir/index" "$log" "$own" "$dir/ended" >"$dir/states"
 grep -q good "$dir/ended" || { echo "the lab's run failed:" >&2; tail -20 "$dir/run.out" >&2; exit 1; }
 sleep 2
 "$msgtrk" --index "$dir/index" status --json >"$dir/status.json" || true
@@ -34,7 +36,8 @@ kill -TERM "$serve"; wait "$serve"
 cat "$dir/states"
 ! grep -q ^WRONG "$dir/states" || exit 1
 python3 "$here/lab.py" truth "$msgtrk" "$dir/index" "$LAB/out/$run"
-"$msgtrk" --index "$dir/other" backfill "$LAB/out/$run/loghost/central.rfc3339.log" "$LAB/out/$run/store/mailboxes/sender.test"/* 2>"$dir/backfill.err"
+"$msgtrk" --index "$dir/other" backfill "$LAB/out/$run/loghost/central.rfc3339.log" \
+  $(ls "$LAB/out/$run/mx2/postfix.log" 2>/dev/null || true) "$LAB/out/$run/store/mailboxes/sender.test"/* 2>"$dir/backfill.err"
 all() { "$msgtrk" --index "$1" search --limit 0 --json --lines | sort; }
 all "$dir/index" >"$dir/live.json"; all "$dir/other" >"$dir/backfill.json"
 cmp "$dir/live.json" "$dir/backfill.json" || { echo "WRONG: records differ from a backfill's" >&2; exit 1; }
