@@ -119,16 +119,19 @@ fn on_a_full_disk_it_answers_and_says_so_and_stores_all_when_there_is_room() {
     eventually("search", || (p.run(&["search", "--to", "r54@d.test"]).status.code() == Some(0)).then_some(()));
     let figures = metrics(&p);
     assert!(figures.contains("\nmsgtrk_commit_failing 0\n"), "{figures}");
-    // Killed while it is full: the lines are still in the log.
+    // Killed and started again while it is full: the lines are still in the log.
     let filler = small.fill();
     let more: String = (55..60).map(|n| message(n).concat()).collect();
     append(&log, &more);
     written.push_str(&more);
     p.trace("m59@c.test", |t| action(t) == "relayed");
     p.kill();
-    std::fs::remove_file(&filler).unwrap();
     p.serve(&["--watch", log.to_str().unwrap()]);
     p.trace("m59@c.test", |t| action(t) == "relayed");
+    p.trace("m3@c.test", |t| action(t) == "relayed");
+    eventually("the commit fails", || (status(&p).0 == Some(2)).then_some(()));
+    std::fs::remove_file(&filler).unwrap();
+    well(&p);
     same_as_backfill(&mut p, &written);
 }
 
