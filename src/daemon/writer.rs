@@ -17,19 +17,35 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Documents that a merge between two commits may make one segment of: about half a second's work.
-const MOST_MERGED: u64 = 50_000;
-/// Without work for so long, the merges that were left are done.
-const QUIET: Duration = Duration::from_secs(20);
+/// Without work for so long after a merge that was left, the next one is done.
+const LULL: Duration = Duration::from_secs(1);
+/// While work never ends, merges that were left take a part of the time in so many.
+const SHARE: u32 = 20;
 /// Pauses between tries after an error.
 const PAUSES: [u64; 5] = [1, 2, 5, 10, 30];
 
 /// How often retention is seen to.
 const UPKEEP: Duration = Duration::from_secs(3600);
-/// When the time has come, a quiet moment is waited for, but no longer than this.
-const OVERDUE: Duration = Duration::from_secs(600);
 /// People forgotten in this run whom the live loop may still have in mind.
 const MOST_FORGOTTEN: usize = 256;
+
+/// When the writer does what takes long.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Documents that a merge between two commits may make one segment of. Default: 50,000, about half a second's work.
+    pub most_merged: u64,
+    /// Without work for so long it is a quiet time: merges that were left are done. Default: 20 s.
+    pub quiet: Duration,
+    /// What is to be done at quiet times waits for one no longer than this: a busy host has none, and its segments would
+    /// become ever more. Default: 10 minutes.
+    pub overdue: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace { most_merged: 50_000, quiet: Duration::from_secs(20), overdue: Duration::from_secs(600) }
+    }
+}
 
 /// What the writer does besides what it is asked for.
 #[derive(Debug, Default)]
@@ -84,15 +100,19 @@ pub struct WriterThread {
     pub stop: Arc<AtomicBool>,
     /// What is done at quiet times.
     pub upkeep: Arc<Upkeep>,
+    /// And when.
+    pub pace: Pace,
 }
 
 impl WriterThread {
     /// Runs until all senders of jobs are gone and what they sent is done. `committer` is taken before anything is announced as ready.
     pub fn run(&self, committer: Committer<'_>, jobs: &Receiver<Job>) {
         let mut committer = Some(committer);
-        let (mut due, mut more) = (Instant::now() + QUIET, false);
+        let Pace { quiet: silence, overdue, .. } = self.pace;
+        let (mut due, mut more) = (Instant::now() + silence, false);
+        let (mut tidy_due, mut left) = (Instant::now() + overdue, false);
         loop {
-            let got = jobs.recv_timeout(QUIET);
+            let got = jobs.recv_timeout(if left { LULL.min(silence) } else { silence });
             let quiet = matches!(got, Err(RecvTimeoutError::Timeout));
             match got {
                 Ok(Job::Live(work)) => self.live(&mut committer, &work, jobs),
@@ -103,18 +123,31 @@ impl WriterThread {
                     let done = self.commit(&mut committer, *work);
                     let _ = reply.send(done);
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    if let Some(Err(e)) = committer.as_mut().map(Committer::tidy) {
-                        committer = None;
-                        self.figures.commit_failed(&e);
-                    }
-                }
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if Instant::now() >= due + if quiet || more { Duration::ZERO } else { OVERDUE } {
-                more = self.retain(&mut committer);
-                due = Instant::now() + if more { QUIET } else { UPKEEP };
+            let begun = Instant::now();
+            if quiet || begun >= tidy_due {
+                left = self.tidy(&mut committer);
+                tidy_due = Instant::now() + if left { begun.elapsed() * SHARE } else { overdue };
             }
+            if Instant::now() >= due + if quiet || more { Duration::ZERO } else { overdue } {
+                more = self.retain(&mut committer);
+                due = Instant::now() + if more { silence } else { UPKEEP };
+            }
+        }
+    }
+
+    /// Does one of the merges that were left; says whether there may be more.
+    fn tidy(&self, committer: &mut Option<Committer<'_>>) -> bool {
+        match committer.as_mut().map(Committer::tidy) {
+            Some(Ok(merged)) => merged,
+            Some(Err(e)) => {
+                *committer = None;
+                self.figures.commit_failed(&e);
+                false
+            }
+            None => false,
         }
     }
 
@@ -144,7 +177,7 @@ impl WriterThread {
     /// # Errors
     /// [`StoreError::Locked`] and what else keeps it from being opened.
     pub fn committer(&self) -> Result<Committer<'_>, StoreError> {
-        Committer::hasty(&self.store, MOST_MERGED)
+        Committer::hasty(&self.store, self.pace.most_merged)
     }
 
     fn commit<'s>(&'s self, committer: &mut Option<Committer<'s>>, work: Work) -> Result<u64, StoreError> {

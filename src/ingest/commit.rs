@@ -107,13 +107,17 @@ impl<'a> Committer<'a> {
         Ok(Committer { most_merged, ..Committer::new(store)? })
     }
 
-    /// Does the merges that were left, however long they take, and makes one window that is over one segment.
+    /// Does one of the merges that were left, however long it takes, or makes one window that is over one segment.
+    /// Says whether there was anything to do: there may be more then.
     ///
     /// # Errors
     /// As [`Sink::commit`].
-    pub fn tidy(&mut self) -> Result<(), StoreError> {
-        let merged = self.writer.tidy(u64::MAX)?.merges + self.writer.settle()?.merges > 0;
-        if merged { self.store.reload() } else { Ok(()) }
+    pub fn tidy(&mut self) -> Result<bool, StoreError> {
+        let merged = self.writer.tidy_one(u64::MAX)? || self.writer.settle()?.merges > 0;
+        if merged {
+            self.store.reload()?;
+        }
+        Ok(merged)
     }
 }
 

@@ -75,25 +75,37 @@ impl Writer {
     pub fn tidy(&mut self, most: u64) -> Result<CommitInfo> {
         self.guarded(|w, open| {
             let mut merges = 0;
-            loop {
-                let metas = w.metas(open)?;
-                // Most times there are too few to merge, whatever their windows.
-                let mut sizes: BTreeMap<u32, usize> = BTreeMap::new();
-                let mut worn = false;
-                for m in &metas {
-                    *sizes.entry(class(u64::from(m.num_docs()))).or_default() += 1;
-                    worn |= m.num_deleted_docs() > m.num_docs();
-                }
-                let segments = metas.len();
-                if !worn && sizes.values().all(|n| *n < MERGE_AT) {
-                    return Ok(CommitInfo { put: 0, segments, merges });
-                }
-                let pieces = w.pieces(open, metas)?;
-                let Some(ids) = to_merge(&pieces, most) else { return Ok(CommitInfo { put: 0, segments, merges }) };
-                w.merge(open, ids)?;
+            while w.merge_next(open, most)? {
                 merges += 1;
             }
+            Ok(CommitInfo { put: 0, segments: w.metas(open)?.len(), merges })
         })
+    }
+
+    /// As [`Writer::tidy`], but one merge at most; says whether there was one to do.
+    ///
+    /// # Errors
+    /// Any error stops the writer; nothing stored is lost.
+    pub fn tidy_one(&mut self, most: u64) -> Result<bool> {
+        self.guarded(|w, open| w.merge_next(open, most))
+    }
+
+    fn merge_next(&mut self, open: &mut Open, most: u64) -> Result<bool> {
+        let metas = self.metas(open)?;
+        // Most times there are too few to merge, whatever their windows.
+        let mut sizes: BTreeMap<u32, usize> = BTreeMap::new();
+        let mut worn = false;
+        for m in &metas {
+            *sizes.entry(class(u64::from(m.num_docs()))).or_default() += 1;
+            worn |= m.num_deleted_docs() > m.num_docs();
+        }
+        if !worn && sizes.values().all(|n| *n < MERGE_AT) {
+            return Ok(false);
+        }
+        let pieces = self.pieces(open, metas)?;
+        let Some(ids) = to_merge(&pieces, most) else { return Ok(false) };
+        self.merge(open, ids)?;
+        Ok(true)
     }
 
     /// Makes the segments of one window that is over one segment, if there is such a window.

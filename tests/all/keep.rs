@@ -2,13 +2,13 @@
 
 use crate::support::{Index, msgtrk};
 use msgtrk::daemon::figures::Figures;
-use msgtrk::daemon::writer::{Job, Upkeep, WriterThread};
+use msgtrk::daemon::writer::{Job, Pace, Upkeep, WriterThread};
 use msgtrk::ingest::commit::{Committer, Forget, Sink, Work, without};
 use msgtrk::ingest::live::LiveWork;
 use msgtrk::ledger::Change;
 use msgtrk::model::event::{Field, Head, Kind, Span, encode};
 use msgtrk::model::query::{Pattern, Query};
-use msgtrk::model::record::StoredRecord;
+use msgtrk::model::record::{Role, Slot, StoredRecord};
 use msgtrk::model::redact::person::Person;
 use msgtrk::model::time::Precision;
 use msgtrk::store::Store;
@@ -17,6 +17,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One person's mail in all forms, beside another's; the last lines are one that no pattern knows and one that the next file's first may repeat.
 const LOG: &str = "\
@@ -188,6 +189,7 @@ fn positions_that_the_live_loop_still_had_in_mind_are_stored_without_the_person(
         figures: Arc::new(Figures::default()),
         stop: Arc::default(),
         upkeep: Arc::new(Upkeep::default()),
+        pace: Pace::default(),
     };
     let positions = r#"{"tails":[],"streams":{},"cursors":{"x":"to=<a@b.example>"}}"#;
     let live = || Job::Live(LiveWork { positions: positions.into(), ..LiveWork::default() });
@@ -203,6 +205,46 @@ fn positions_that_the_live_loop_still_had_in_mind_are_stored_without_the_person(
     let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
     let want = value(&positions.replace("a@b", "masked@masked").replace("example", "invalid"));
     assert_eq!(value(&store.positions().unwrap().unwrap()), want);
+}
+
+/// A host that always has mail has no quiet time; its merges are done all the same.
+#[test]
+fn a_writer_that_is_never_idle_keeps_its_segments_few() {
+    let change = |n: usize| {
+        let (id, text) = (format!("4AB{n:07}zGHJK"), format!("message-id=<m{n}@c.test>"));
+        let span = Span { field: Field::MessageId, start: 12, len: text.len() as u32 - 13 };
+        let time = 1_772_438_500_000_001;
+        let head = Head { kind: Kind::Queued, action: None, time, precision: Precision::Micro, written: time / 1_000_000, ordinal: 0 };
+        let mut events = vec![];
+        encode(&mut events, &head, &[span], text.as_bytes(), b"");
+        let slot = Slot { host: "mx1".into(), instance: "postfix".into(), queue_id: id };
+        Change { slot, mta: "postfix".into(), role: Role::Hop, reused: false, events }
+    };
+    let segments = |overdue| {
+        let index = Index::new();
+        let store = Arc::new(index.store());
+        let thread = WriterThread {
+            store: Arc::clone(&store),
+            open: Arc::default(),
+            figures: Arc::new(Figures::default()),
+            stop: Arc::default(),
+            upkeep: Arc::new(Upkeep::default()),
+            pace: Pace { most_merged: 4, overdue, ..Pace::default() },
+        };
+        let (jobs, queue) = std::sync::mpsc::sync_channel(64);
+        for n in 0..30 {
+            let changes = Arc::new(vec![change(n)]);
+            jobs.send(Job::Live(LiveWork { changes, positions: "{}".into(), ..LiveWork::default() })).unwrap();
+        }
+        drop(jobs);
+        thread.run(thread.committer().unwrap(), &queue);
+        let stats = store.stats().unwrap();
+        assert_eq!(stats.hops, 30);
+        stats.segments
+    };
+    assert_eq!(segments(Duration::from_secs(600)), 30);
+    let few = segments(Duration::ZERO);
+    assert!(few < 20, "{few}");
 }
 
 #[test]

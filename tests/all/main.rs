@@ -17,6 +17,8 @@ mod pieces;
 mod readers;
 mod reports;
 mod serve;
+mod serve_faults;
+mod serve_support;
 mod smtp;
 mod structure;
 mod structured;

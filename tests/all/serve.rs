@@ -1,125 +1,10 @@
 //! The daemon, as an operator runs it: a process that follows logs, is asked, killed, told to end.
 
-use crate::support::Index;
+use crate::serve_support::{Place, action, address, append, eventually, message, number};
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// Nothing that a daemon is to do takes longer, on a busy machine.
-const LONG: Duration = Duration::from_secs(30);
-
-/// A folder with logs, an index, and perhaps a daemon.
-struct Place {
-    index: Index,
-    daemon: Option<Child>,
-    ready: String,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(begun.elapsed() < LONG, "not within {LONG:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-impl Place {
-    fn new() -> Self {
-        Place { index: Index::new(), daemon: None, ready: String::new() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.index.dir.path().join(name)
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_msgtrk"));
-        command.env("TZ", "UTC").arg("--index").arg(self.path("index")).args(args);
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    /// Starts a daemon and waits until it says that it is ready.
-    fn serve(&mut self, args: &[&str]) {
-        let mut child = self.command(&["serve"]).args(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut out = BufReader::new(child.stdout.take().unwrap());
-        self.ready.clear();
-        out.read_line(&mut self.ready).unwrap();
-        self.daemon = Some(child);
-        assert!(self.ready.starts_with("ready"), "{:?}", self.ready);
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut child) = self.daemon.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.daemon.as_ref().unwrap().id();
-        assert!(Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().unwrap().success());
-    }
-
-    /// The trace of an id as JSON, once there is one that meets a condition.
-    fn trace(&self, id: &str, what: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
-        eventually(&format!("trace of {id}"), || {
-            let out = self.run(&["trace", id, "--json"]);
-            serde_json::from_slice(&out.stdout).ok().filter(&what)
-        })
-    }
-
-    fn records(&self) -> Vec<(String, Vec<u8>)> {
-        let mut all: Vec<_> = self.index.records().into_iter().map(|r| (r.key, r.events)).collect();
-        all.sort();
-        all
-    }
-}
-
-fn append(path: &Path, text: &str) {
-    OpenOptions::new().create(true).append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
-}
-
-/// The lines of message `n`, one stage each: it comes, is put off, is delivered.
-fn message(n: usize) -> [String; 3] {
-    let id = format!("4AB{n:07}zGHJK");
-    let at = |s: usize| format!("2026-03-02T08:{:02}:{:02}.{:06}+00:00 mx1 postfix", (n / 60) % 60, n % 60, s);
-    [
-        format!(
-            "{} /smtpd[1]: {id}: client=c.test[192.0.2.1]\n{} /cleanup[2]: {id}: message-id=<m{n}@c.test>\n{} /qmgr[3]: {id}: from=<a@c.test>, size=900, nrcpt=1 (queue active)\n",
-            at(1), at(2), at(3)
-        )
-        .replace("postfix /", "postfix/"),
-        format!(
-            "{} /smtp[4]: {id}: to=<r{n}@d.test>, relay=none, delay=1, delays=0/0/1/0, dsn=4.4.1, status=deferred (connect to d.test[192.0.2.9]:25: Connection refused)\n",
-            at(4)
-        )
-        .replace("postfix /", "postfix/"),
-        format!(
-            "{} /smtp[4]: {id}: to=<r{n}@d.test>, relay=d.test[192.0.2.9]:25, delay=2, delays=0/0/1/0, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 9F{n})\n{} /qmgr[3]: {id}: removed\n",
-            at(5), at(6)
-        )
-        .replace("postfix /", "postfix/"),
-    ]
-}
-
-fn action(trace: &serde_json::Value) -> &str {
-    trace["recipients"][0]["action"].as_str().unwrap_or_default()
-}
 
 #[test]
 fn each_state_on_the_way_is_seen_when_it_is_so() {
@@ -273,12 +158,9 @@ fn what_is_wrong_with_a_config_is_said() {
     assert!(said.contains("--metrics 192.0.2.1:1"), "{said}");
 }
 
-fn number(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
-}
-
 /// `kill -9` at random moments while lines arrive and the real logrotate turns and compresses the file.
-/// `MSGTRK_KILLS` and `MSGTRK_RATE` (lines a second) make it longer and faster.
+/// `MSGTRK_KILLS` and `MSGTRK_RATE` (lines a second) make it longer and faster, with an optimised program:
+/// `MSGTRK_BIN=target/release/msgtrk MSGTRK_LONG=900 MSGTRK_KILLS=200 MSGTRK_RATE=20000 cargo test --test all logrotate`.
 #[test]
 fn killed_while_logrotate_turns_the_file() {
     if Command::new("logrotate").arg("--version").output().is_err() {
@@ -342,14 +224,9 @@ fn killed_while_logrotate_turns_the_file() {
     let whole = other.path("whole.log");
     append(&whole, &text);
     assert!(other.run(&["backfill", whole.to_str().unwrap()]).status.success());
-    let (mine, theirs) = (p.records(), other.records());
+    let (mine, theirs) = (p.hashes(), other.hashes());
     assert_eq!((mine.len(), theirs.len()), (messages, messages));
     assert!(mine == theirs, "records differ");
-}
-
-fn address(ready: &str, what: &str) -> String {
-    let word = ready.split_whitespace().find_map(|w| w.strip_prefix(&format!("{what}=")));
-    word.unwrap_or_else(|| panic!("no {what} in {ready}")).to_string()
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::daemon::control::{Server, Service};
 use crate::daemon::figures::{Figures, SourceHealth};
 use crate::daemon::querylog::QueryLog;
 use crate::daemon::systemd;
-use crate::daemon::writer::{Job, Upkeep, WriterThread};
+use crate::daemon::writer::{Job, Pace, Upkeep, WriterThread};
 use crate::ingest::live::{Bell, Listener, LiveLoop, LiveOptions, LiveWork};
 use crate::ingest::open::{OpenRecords, View};
 use crate::ingest::parse_block::Counts;
@@ -97,6 +97,7 @@ pub fn run(global: &Global, a: &Arguments) -> anyhow::Result<ExitCode> {
         figures: Arc::clone(&figures),
         stop: Arc::clone(&stop),
         upkeep: Arc::clone(&upkeep),
+        pace: Pace::default(),
     };
     let (jobs, queue) = sync_channel(4);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

@@ -28,7 +28,7 @@ mod tracked;
 mod watch;
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use self::report::Topic;
@@ -400,7 +400,9 @@ impl Live for Tailer {
 
     fn health(&self) -> Vec<Health> {
         let mut out: Vec<Health> = self.streams.iter().map(|s| self.health_of(s)).collect();
-        for path in self.shared.reports.missing() {
+        // A file that went away has its stream, and its problem there, until it is read to its end and let go.
+        let followed = |path: &Path| self.streams.iter().any(|s| *s.name == *path);
+        for path in self.shared.reports.missing().filter(|p| !followed(p)) {
             let stream = path.as_path().into();
             let error = self.shared.reports.about(path).cloned();
             let activity = Activity::Waiting;

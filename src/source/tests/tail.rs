@@ -441,6 +441,26 @@ fn permission_lost_is_told_once_and_regained() {
     assert_eq!(b.tailer.health()[1].error, None);
 }
 
+/// Figures are told by name: a file that is held open after it went away has one entry, not one more as missing.
+#[test]
+fn a_file_that_went_away_is_told_of_once() {
+    let mut b = Bench::with(&["a.log"], TailOptions::default());
+    b.add("a.log", b"a\n");
+    assert_eq!(b.after(2), "a\n");
+    fs::remove_file(b.path("a.log")).unwrap();
+    assert_eq!(b.after(3), "");
+    let health = b.tailer.health();
+    assert_eq!(health.len(), 1, "{health:?}");
+    assert!(health[0].lines == 1 && health[0].error.as_ref().is_some_and(|e| e.contains("no such file")), "{health:?}");
+    assert_eq!(b.after(120), "");
+    let health = b.tailer.health();
+    assert!(health.len() == 1 && health[0].activity == Activity::Waiting, "{health:?}");
+    b.add("a.log", b"b\n");
+    assert_eq!(b.after(3), "b\n");
+    let health = b.tailer.health();
+    assert!(health.len() == 1 && health[0].error.is_none(), "{health:?}");
+}
+
 /// A folder that vanishes and comes back.
 #[test]
 fn a_vanished_folder_comes_back() {
