@@ -209,13 +209,16 @@ impl WriterThread {
         while let Err(e) = self.commit(committer, whole()) {
             pause = pauses.next().unwrap_or(pause);
             tracing::error!("commit failed, what was read is kept in memory and tried again in {pause} s: {e}");
+            if !self.stop.load(Relaxed) {
+                if e.is_storage_full() {
+                    self.retain(committer);
+                }
+                self.refuse(jobs, Duration::from_secs(pause), &e);
+            }
             if self.stop.load(Relaxed) {
+                self.open.give_up();
                 return;
             }
-            if e.is_storage_full() {
-                self.retain(committer);
-            }
-            self.refuse(jobs, Duration::from_secs(pause), &e);
         }
         self.open.committed();
     }
