@@ -86,6 +86,8 @@ pub enum Job {
     Live(LiveWork),
     /// To be stored now or refused; the answer is how many records were written.
     Other(Box<Work>, SyncSender<Result<u64, StoreError>>),
+    /// The process is ending: nothing more is done.
+    End,
 }
 
 /// What the thread works with.
@@ -116,6 +118,7 @@ impl WriterThread {
             let quiet = matches!(got, Err(RecvTimeoutError::Timeout));
             match got {
                 Ok(Job::Live(work)) => self.live(&mut committer, &work, jobs),
+                Ok(Job::End) => return,
                 Ok(Job::Other(work, reply)) => {
                     if let Some(forget) = &work.forget {
                         self.upkeep.forget(&forget.person);
@@ -209,13 +212,16 @@ impl WriterThread {
         while let Err(e) = self.commit(committer, whole()) {
             pause = pauses.next().unwrap_or(pause);
             tracing::error!("commit failed, what was read is kept in memory and tried again in {pause} s: {e}");
+            if !self.stop.load(Relaxed) {
+                if e.is_storage_full() {
+                    self.retain(committer);
+                }
+                self.refuse(jobs, Duration::from_secs(pause), &e);
+            }
             if self.stop.load(Relaxed) {
+                self.open.give_up();
                 return;
             }
-            if e.is_storage_full() {
-                self.retain(committer);
-            }
-            self.refuse(jobs, Duration::from_secs(pause), &e);
         }
         self.open.committed();
     }
@@ -232,7 +238,7 @@ impl WriterThread {
                     let _ = reply.send(Err(StoreError::Busy { dir: self.store.dir().into(), why: e.to_string() }));
                 }
                 // The live loop waits for its work's end before it hands in more.
-                Ok(Job::Live(_)) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Job::Live(_) | Job::End) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => std::thread::sleep(left),
             }
         }

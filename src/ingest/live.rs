@@ -180,7 +180,7 @@ impl<'a> LiveLoop<'a> {
         }
         let until = Instant::now() + LAST;
         self.dirty |= self.open.bytes() > 0;
-        while Instant::now() < until && (self.dirty || self.handed) {
+        while Instant::now() < until && (self.dirty || self.handed) && !self.open.is_given_up() {
             self.see_commit();
             if self.dirty && !self.handed {
                 self.hand_in(Instant::now());

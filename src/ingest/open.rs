@@ -31,6 +31,7 @@ struct Inner {
     committing: Arc<Vec<Change>>,
     by_slot: FxHashMap<Slot, Vec<usize>>,
     busy: bool,
+    given_up: bool,
     /// Commits that ended: whoever read the store before and this table after one looks again.
     commits: u64,
     /// Changes of any kind.
@@ -90,6 +91,16 @@ impl OpenRecords {
         inner.busy = false;
         inner.commits += 1;
         inner.generation += 1;
+    }
+
+    /// What was handed out last will not be stored any more: the process ends, the next one reads it again.
+    pub fn give_up(&self) {
+        self.lock().given_up = true;
+    }
+
+    /// See [`OpenRecords::give_up`].
+    pub fn is_given_up(&self) -> bool {
+        self.lock().given_up
     }
 
     /// Whether something was handed out that is not stored yet.

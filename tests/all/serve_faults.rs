@@ -130,8 +130,15 @@ fn on_a_full_disk_it_answers_and_says_so_and_stores_all_when_there_is_room() {
     p.trace("m59@c.test", |t| action(t) == "relayed");
     p.trace("m3@c.test", |t| action(t) == "relayed");
     eventually("the commit fails", || (status(&p).0 == Some(2)).then_some(()));
+    // An end is soon, though nothing can be stored.
+    let begun = Instant::now();
+    p.signal("TERM");
+    assert!(p.daemon.take().unwrap().wait().unwrap().success());
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    p.serve(&["--watch", log.to_str().unwrap()]);
     std::fs::remove_file(&filler).unwrap();
     well(&p);
+    p.trace("m59@c.test", |t| action(t) == "relayed");
     same_as_backfill(&mut p, &written);
 }
 

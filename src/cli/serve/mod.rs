@@ -119,8 +119,9 @@ pub fn run(global: &Global, a: &Arguments) -> anyhow::Result<ExitCode> {
         let done = running.serve(&global, a, cx, config, &store, &runtime);
         stop.store(true, Relaxed);
         let left = Instant::now() + Duration::from_secs(1);
+        // Control clients hold senders, too: without a word the thread would wait for them.
+        let _ = running.jobs.try_send(Job::End);
         drop(running);
-        // Control clients hold senders: the process ends without waiting for them.
         while !thread.is_finished() && Instant::now() < left {
             std::thread::sleep(Duration::from_millis(5));
         }
