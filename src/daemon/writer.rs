@@ -124,6 +124,8 @@ impl WriterThread {
                         self.upkeep.forget(&forget.person);
                     }
                     let done = self.commit(&mut committer, *work);
+                    // Before the client hears of it: what it revoked is not answered any more then.
+                    self.open.stored_elsewhere();
                     let _ = reply.send(done);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -163,6 +165,7 @@ impl WriterThread {
         match done {
             Ok(done) => {
                 if done.expired + done.masked > 0 {
+                    self.open.stored_elsewhere();
                     tracing::info!("retention: {} records dropped, {} anonymized", done.expired, done.masked);
                 }
                 done.more

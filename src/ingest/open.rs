@@ -57,6 +57,13 @@ impl OpenRecords {
         inner.more.extend(changes);
     }
 
+    /// Something else was stored: answers that were kept may be other ones now.
+    pub fn stored_elsewhere(&self) {
+        let mut inner = self.lock();
+        inner.commits += 1;
+        inner.generation += 1;
+    }
+
     /// A number that changes whenever an answer may.
     pub fn generation(&self) -> u64 {
         self.lock().generation
