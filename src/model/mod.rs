@@ -15,5 +15,5 @@ pub mod line;
 pub mod query;
 pub mod record;
 pub mod redact;
-mod status;
+pub mod status;
 pub mod time;

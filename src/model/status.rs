@@ -32,7 +32,8 @@ fn enhanced_status(text: &str) -> Option<String> {
     None
 }
 
-fn is_status(word: &str) -> bool {
+/// Whether a word is an enhanced status code (RFC 3463): `2`, `4` or `5`, and two numbers of at most three digits.
+pub fn is_status(word: &str) -> bool {
     let mut parts = word.split('.');
     let digits = |p: Option<&str>, max| p.is_some_and(|p| !p.is_empty() && p.len() <= max && p.bytes().all(|b| b.is_ascii_digit()));
     word.starts_with(['2', '4', '5'])

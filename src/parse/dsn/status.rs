@@ -1,6 +1,7 @@
 //! Status codes (RFC 3463) in a text, and SMTP reply codes (RFC 5321, 4.2.3) where there is none.
 
 use crate::model::event::Action;
+pub(super) use crate::model::status::is_status;
 
 /// Where a claim's status comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,17 +29,6 @@ impl StatusFrom {
             StatusFrom::Action => Some("action"),
         }
     }
-}
-
-/// Whether a word is a status code.
-pub(super) fn is_status(word: &str) -> bool {
-    let mut parts = word.split('.');
-    let digits = |p: Option<&str>, max| p.is_some_and(|p| !p.is_empty() && p.len() <= max && p.bytes().all(|b| b.is_ascii_digit()));
-    word.starts_with(['2', '4', '5'])
-        && digits(parts.next(), 1)
-        && digits(parts.next(), 3)
-        && digits(parts.next(), 3)
-        && parts.next().is_none()
 }
 
 /// The first status code of a text: `d.d.d` that is no part of an address or a longer number.
