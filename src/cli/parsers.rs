@@ -206,7 +206,7 @@ fn event(matcher: &Matcher, out: &mut impl Write, line: &[u8], p: &Parsed) -> an
     let pattern = file.map_or("", |f| f.name_of(p.pattern));
     writeln!(out, "    {} / {pattern}: {}{action}", file.map_or("", |f| &f.name), p.kind.as_str())?;
     for f in Field::ALL {
-        if let Some(v) = matcher.value(line, *f) {
+        if let Some(v) = matcher.fields.value(line, *f) {
             writeln!(out, "    {:<20} {}", f.as_str(), clean(&String::from_utf8_lossy(v)))?;
         }
     }

@@ -452,21 +452,21 @@ fn event(
     let spans_at = chunk.spans.len() as u32;
     let extra_at = chunk.extra.len() as u32;
     let written = written_second(stamp, inner);
-    let values = matcher.spans.iter().filter_map(|s| {
+    let values = matcher.fields.spans.iter().filter_map(|s| {
         let (start, len) = (s.start as usize, s.len as usize);
         let value = match start.checked_sub(line.len()) {
-            Some(behind) if len > 0 => matcher.extra.get(behind..behind + len),
+            Some(behind) if len > 0 => matcher.fields.extra.get(behind..behind + len),
             _ => line.get(start..start + len),
         };
         Some((s.field, value?))
     });
     let identity = base_identity(scratch, parsed.kind, parsed.action, written, values);
-    chunk.spans.extend_from_slice(&matcher.spans);
+    chunk.spans.extend_from_slice(&matcher.fields.spans);
     let program = place_in(line, parsed.frame.program, 0);
     if !program.is_empty() {
         chunk.spans.push(Span { field: Field::Program, start: program.start, len: program.end - program.start });
     }
-    chunk.extra.extend_from_slice(&matcher.extra);
+    chunk.extra.extend_from_slice(&matcher.fields.extra);
     EventItem {
         line: base..base + line.len() as u32,
         host: place_in(line, parsed.frame.host, base),

@@ -1,11 +1,12 @@
 //! Parser files: one TOML file a mail system, with its patterns and their samples. `parsers/README.md` describes them.
 
-pub use super::expression::compile;
 pub(in crate::parse) use super::expression::expand;
+pub use super::expression::{Expression, compile};
 use super::rows::form::{Csv, Json, RawCsv, RawJson, RawRow, Row};
 use crate::model::event::{Action, Field, Kind};
 use crate::model::record::Role;
 use regex_automata::meta::Regex;
+use regex_automata::util::captures::GroupInfo;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -208,9 +209,9 @@ pub struct Pattern {
     /// Bytes that a matching line must hold.
     pub literal: Option<memchr::memmem::Finder<'static>>,
     /// A line that matches this, too, is not this pattern's: two readings of it would be possible.
-    pub unless: Option<Regex>,
+    pub unless: Option<Expression>,
     /// The expression.
-    pub regex: Regex,
+    pub expression: Expression,
     /// Field of each capture group.
     pub groups: Vec<Option<Field>>,
     /// Fields with fixed values.
@@ -286,8 +287,8 @@ fn fields_named(names: &[String]) -> Result<Vec<Field>, String> {
 }
 
 /// The field of each capture group.
-fn groups_of(regex: &Regex) -> Result<Vec<Option<Field>>, String> {
-    let names = regex.group_info().pattern_names(regex_automata::PatternID::ZERO);
+fn groups_of(groups: &GroupInfo) -> Result<Vec<Option<Field>>, String> {
+    let names = groups.pattern_names(regex_automata::PatternID::ZERO);
     // A field that stands in two places of a pattern is `name` in one and `name_2` in the other.
     let field = |n: &str| Field::from_name(n.trim_end_matches("_2")).ok_or_else(|| format!("unknown field `{n}`"));
     names.map(|name| name.map(field).transpose()).collect()
@@ -315,8 +316,8 @@ impl Pattern {
         if !raw.r#match.starts_with('^') {
             return Err("`match` must begin with ^ (log text is written by strangers)".into());
         }
-        let regex = compile(&expand(&raw.r#match, &file.define, 0)?)?;
-        let groups = groups_of(&regex)?;
+        let expression = Expression::new(&expand(&raw.r#match, &file.define, 0)?)?;
+        let groups = groups_of(expression.group_info())?;
         let session_only = raw.event == "session";
         let sessions = joins(&raw, known)?;
         if session_only && sessions.is_empty() {
@@ -344,14 +345,14 @@ impl Pattern {
             None => Err(format!("unknown field `{f}`")),
         });
         let unless =
-            raw.unless.as_deref().map(|u| compile(&expand(u, &file.define, 0)?)).transpose().map_err(|e| format!("unless: {e}"))?;
+            raw.unless.as_deref().map(|u| Expression::new(&expand(u, &file.define, 0)?)).transpose().map_err(|e| format!("unless: {e}"))?;
         let pattern = Pattern {
             name: raw.name,
             unless,
             programs: raw.program,
             kind,
             literal: raw.literal.map(|l| memchr::memmem::Finder::new(l.as_bytes()).into_owned()),
-            regex,
+            expression,
             groups,
             set: set.collect::<Result<_, String>>()?,
             action,

@@ -1,17 +1,17 @@
 //! Lines to events: dispatch by program, then the few patterns of that program, in order.
 
+use self::fields::Fields;
 use super::dsn::Reader;
-use super::file::{ActionRule, ParserError, ParserFile, Pattern};
+use super::file::{ParserError, ParserFile, Pattern};
 use super::frame::{self, Frame};
 use super::reply::Replies;
 use super::rows::read::{RowEvent, Table};
-use crate::model::event::{Action, Field, Kind, Span};
+use crate::model::event::{Action, Kind};
 use crate::model::line::{Fragment, RawStamp};
 use regex_automata::meta::Cache;
-use regex_automata::{Anchored, Input};
 use rustc_hash::FxHashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 macro_rules! built_in {
     ($($name:literal)*) => {
@@ -63,7 +63,21 @@ pub struct Parsers {
     pub replies: Replies,
     /// Reads reports that come back as mail.
     pub reports: Reader,
+    /// What matchers that are no more have learnt.
+    learnt: Mutex<Vec<Learnt>>,
 }
+
+/// What a matcher learns as it goes, and leaves to the next one: the engines' scratch space, and which patterns a tag is
+/// read with. It makes nothing different, only faster.
+#[derive(Debug, Default)]
+struct Learnt {
+    caches: Vec<Vec<Option<Cache>>>,
+    replies: Vec<Option<Cache>>,
+    dispatch: FxHashMap<Box<[u8]>, Option<Dispatch>>,
+}
+
+/// So many are kept for later matchers.
+const MAX_LEARNT: usize = 64;
 
 impl Parsers {
     /// The built-in files, and those of `folder` over them (same name: in its place).
@@ -79,7 +93,7 @@ impl Parsers {
                 files.push(file);
             }
         }
-        Ok(Arc::new(Parsers { files, replies, reports: Reader::load(folder)? }))
+        Ok(Arc::new(Parsers { files, replies, reports: Reader::load(folder)?, learnt: Mutex::default() }))
     }
 
     /// The file of that name.
@@ -143,36 +157,44 @@ pub enum Outcome<'a> {
     NoFrame,
 }
 
-/// Reads lines with a set of parser files. One per thread: it holds the engines' scratch space.
+/// Reads lines with a set of parser files. One a thread: it holds the engines' scratch space.
 pub struct Matcher {
     parsers: Arc<Parsers>,
-    caches: Vec<Vec<Option<Cache>>>,
-    dispatch: FxHashMap<Box<[u8]>, Option<Dispatch>>,
+    learnt: Learnt,
     bare: Vec<Dispatch>,
     /// Parser files that read JSON, a site's own first. Always in this order: what a line is must not depend on those before it.
     json: Vec<u16>,
     /// The table whose rows are being read.
     table: Option<Table>,
-    slots: Vec<Option<regex_automata::util::primitives::NonMaxUsize>>,
-    /// Fields of the latest event: positions in its line, and behind the line's end in `extra`.
-    pub spans: Vec<Span>,
-    /// Bytes of fields that are not in the line.
-    pub extra: Vec<u8>,
+    /// Fields of the latest event.
+    pub fields: Fields,
 }
 
 /// Tags remembered; beyond that all are forgotten and learnt anew (R6).
 const MAX_TAGS: usize = 4096;
 
+impl Drop for Matcher {
+    fn drop(&mut self) {
+        if let Ok(mut all) = self.parsers.learnt.lock()
+            && all.len() < MAX_LEARNT
+        {
+            all.push(std::mem::take(&mut self.learnt));
+        }
+    }
+}
+
 impl Matcher {
     /// A matcher over `parsers`.
     pub fn new(parsers: Arc<Parsers>) -> Self {
-        let caches = parsers.files.iter().map(|f| f.patterns.iter().map(|_| None).collect()).collect();
+        let mut learnt = parsers.learnt.lock().ok().and_then(|mut all| all.pop()).unwrap_or_default();
+        if learnt.caches.is_empty() {
+            learnt.caches = parsers.files.iter().map(|f| f.patterns.iter().map(|_| None).collect()).collect();
+        }
         let all = |f: &ParserFile| (0..f.patterns.len() as u16).collect();
         let bare = parsers.files.iter().enumerate().filter(|(_, f)| f.bare);
         let bare = bare.map(|(i, f)| Dispatch { file: i as u16, instance: 0, patterns: all(f) }).collect();
         let json = parsers.files.iter().enumerate().rev().filter(|(_, f)| f.json.is_some()).map(|(i, _)| i as u16).collect();
-        let dispatch = FxHashMap::default();
-        Matcher { caches, bare, json, table: None, parsers, dispatch, slots: vec![], spans: vec![], extra: vec![] }
+        Matcher { learnt, bare, json, table: None, parsers, fields: Fields::default() }
     }
 
     /// The parser files.
@@ -254,14 +276,14 @@ impl Matcher {
     }
 
     fn dispatch(&mut self, tag: &[u8]) -> Option<Dispatch> {
-        if let Some(known) = self.dispatch.get(tag) {
+        if let Some(known) = self.learnt.dispatch.get(tag) {
             return known.clone();
         }
         let found = self.find_dispatch(tag);
-        if self.dispatch.len() >= MAX_TAGS {
-            self.dispatch.clear();
+        if self.learnt.dispatch.len() >= MAX_TAGS {
+            self.learnt.dispatch.clear();
         }
-        self.dispatch.insert(tag.into(), found.clone());
+        self.learnt.dispatch.insert(tag.into(), found.clone());
         found
     }
 
@@ -292,34 +314,30 @@ impl Matcher {
         inner: Option<RawStamp>,
         dispatch: &Dispatch,
     ) -> Option<Outcome<'a>> {
-        let parsers = Arc::clone(&self.parsers);
+        let Matcher { parsers, learnt, fields, .. } = self;
         let file = parsers.files.get(dispatch.file as usize)?;
+        let caches = learnt.caches.get_mut(dispatch.file as usize)?;
         let message = line.get(frame.message..end)?;
         for &number in dispatch.patterns.iter() {
             let pattern = file.patterns.get(number as usize)?;
             if pattern.literal.as_ref().is_some_and(|l| l.find(message).is_none()) {
                 continue;
             }
-            let cache = self.caches.get_mut(dispatch.file as usize)?.get_mut(number as usize)?;
-            let cache = cache.get_or_insert_with(|| pattern.regex.create_cache());
-            let input = Input::new(message).anchored(Anchored::Yes);
+            let cache = caches.get_mut(number as usize)?;
             let Some(kind) = pattern.kind else {
-                if pattern.regex.search_half_with(cache, &input).is_some() {
+                if pattern.expression.is_match(cache, message) {
                     return Some(Outcome::Ignored);
                 }
                 continue;
             };
-            self.slots.clear();
-            self.slots.resize(pattern.groups.len() * 2, None);
-            if pattern.regex.search_slots_with(cache, &input, &mut self.slots).is_none() {
+            if !pattern.expression.groups(cache, message, &mut fields.slots)
+                || pattern.unless.as_ref().is_some_and(|u| u.may_match(message))
+            {
                 continue;
             }
-            if pattern.unless.as_ref().is_some_and(|u| u.is_match(Input::new(message))) {
-                continue;
-            }
-            let action = self.take_fields(pattern, message, frame.message, line.len())?;
+            let action = fields.take(pattern, message, frame.message, line.len())?;
             if matches!(action, Some(Action::Relayed | Action::Delivered)) || !pattern.sessions.is_empty() {
-                self.read_reply(line, &parsers.replies, pattern.underscores);
+                fields.read_reply(line, (&parsers.replies, &mut learnt.replies), pattern.underscores);
             }
             let instance = if file.instances { frame.program.get(..dispatch.instance as usize)? } else { b"" };
             let (joins, session_only) = (!pattern.sessions.is_empty(), pattern.session_only);
@@ -339,85 +357,6 @@ impl Matcher {
         }
         None
     }
-
-    /// Captures to spans. `None` when the action's word is unknown: the line counts as unparsed, it is never guessed at (R7).
-    fn take_fields(&mut self, pattern: &Pattern, message: &[u8], base: usize, line_len: usize) -> Option<Option<Action>> {
-        self.spans.clear();
-        self.extra.clear();
-        let mut word = None;
-        for (i, group) in pattern.groups.iter().enumerate() {
-            let (Some(field), Some(Some(start)), Some(Some(end))) = (group, self.slots.get(2 * i), self.slots.get(2 * i + 1)) else {
-                continue;
-            };
-            let (start, end) = (start.get(), end.get());
-            match message.get(start..end) {
-                Some(text) if pattern.underscores && *field == Field::RemoteQueueId => self.push_extra(*field, &spaced(text), line_len),
-                _ => self.spans.push(Span { field: *field, start: (base + start) as u32, len: (end - start) as u32 }),
-            }
-            if matches!(&pattern.action, ActionRule::Mapped(g, _) if *g == i) {
-                word = message.get(start..end);
-            }
-        }
-        for (field, value) in &pattern.set {
-            self.push_extra(*field, value, line_len);
-        }
-        match &pattern.action {
-            ActionRule::None => Some(None),
-            ActionRule::Always(a) => Some(Some(*a)),
-            ActionRule::Mapped(_, map) => {
-                let word = word?;
-                map.iter().find(|(w, _)| w.eq_ignore_ascii_case(word)).map(|(_, a)| Some(*a))
-            }
-        }
-    }
-
-    /// A field whose value is not in the line.
-    fn push_extra(&mut self, field: Field, value: &[u8], line_len: usize) {
-        self.spans.push(Span { field, start: (line_len + self.extra.len()) as u32, len: value.len() as u32 });
-        self.extra.extend_from_slice(value);
-    }
-
-    /// The id that the next host's reply names, if no pattern found one.
-    fn read_reply(&mut self, line: &[u8], replies: &Replies, underscores: bool) {
-        if self.spans.iter().any(|s| s.field == Field::RemoteQueueId) {
-            return;
-        }
-        // What a command or another agent of this host printed is no next host's reply.
-        let relay = self.value(line, Field::Relay);
-        if relay.is_some_and(|r| !r.contains(&b'[')) {
-            return;
-        }
-        let Some(d) = self.spans.iter().find(|s| s.field == Field::Diagnostic).copied() else { return };
-        let Some(text) = self.value(line, Field::Diagnostic) else { return };
-        if underscores {
-            let text = spaced(text);
-            if let Some(id) = replies.queue_id(&text).and_then(|range| text.get(range)) {
-                self.push_extra(Field::RemoteQueueId, id, line.len());
-            }
-        } else if let Some(range) = replies.queue_id(text) {
-            self.spans.push(Span { field: Field::RemoteQueueId, start: d.start + range.start as u32, len: range.len() as u32 });
-        }
-    }
-
-    /// Value of a field of the latest event.
-    pub fn value<'b>(&'b self, line: &'b [u8], field: Field) -> Option<&'b [u8]> {
-        let s = self.spans.iter().find(|s| s.field == field)?;
-        let (start, len) = (s.start as usize, s.len as usize);
-        match start.checked_sub(line.len()) {
-            Some(behind) if len > 0 => self.extra.get(behind..behind + len),
-            _ => line.get(start..start + len),
-        }
-    }
-}
-
-/// Spaces and newlines back in a text of qmail's.
-fn spaced(text: &[u8]) -> Vec<u8> {
-    let back = |b: &u8| match b {
-        b'_' => b' ',
-        b'/' => b'\n',
-        b => *b,
-    };
-    text.iter().map(back).collect()
 }
 
 /// `[643] ` before the message, as Exim writes its process id into its own log.
@@ -471,6 +410,7 @@ fn last_message_repeated(message: &[u8]) -> Option<u32> {
     std::str::from_utf8(number).ok()?.parse().ok()
 }
 
+mod fields;
 mod rows;
 mod samples;
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! What a next host's reply says: under which id it took the message. One table for all MTAs, `parsers/replies.toml`.
 
-use super::file::{ParserError, compile};
-use regex_automata::Input;
-use regex_automata::meta::Regex;
+use super::file::{Expression, ParserError};
+use regex_automata::meta::Cache;
 use serde::Deserialize;
 use std::ops::Range;
 
@@ -34,7 +33,7 @@ struct RawSample {
 struct Reply {
     name: String,
     literal: memchr::memmem::Finder<'static>,
-    regex: Regex,
+    expression: Expression,
     samples: Vec<(String, String)>,
 }
 
@@ -53,13 +52,16 @@ impl Replies {
         let mut forms = Vec::new();
         for r in raw.reply {
             let bad = |message: String| ParserError::Pattern { file: origin.into(), pattern: r.name.clone(), message };
-            let regex = compile(&r.r#match).map_err(bad)?;
-            if regex.captures_len() != 2 {
+            if !r.r#match.starts_with('^') {
+                return Err(bad("`match` must begin with ^".into()));
+            }
+            let expression = Expression::new(&r.r#match).map_err(bad)?;
+            if expression.group_info().all_group_len() != 2 {
                 return Err(bad("needs exactly one group: the id".into()));
             }
             forms.push(Reply {
                 literal: memchr::memmem::Finder::new(r.literal.as_bytes()).into_owned(),
-                regex,
+                expression,
                 samples: r.sample.into_iter().map(|s| (s.text, s.id)).collect(),
                 name: r.name,
             });
@@ -69,13 +71,18 @@ impl Replies {
 
     /// Where in the reply `text` the id is that the next host gave the message.
     pub fn queue_id(&self, text: &[u8]) -> Option<Range<usize>> {
-        for form in &self.forms {
-            if form.literal.find(text).is_none() {
-                continue;
-            }
-            let mut slots = [None; 4];
-            form.regex.search_slots(&Input::new(text), &mut slots);
-            if let [_, _, Some(start), Some(end)] = slots {
+        self.queue_id_with(&mut Vec::new(), text)
+    }
+
+    /// As [`Replies::queue_id`], with the engines' scratch space of the calls before, which is empty at first.
+    pub(super) fn queue_id_with(&self, caches: &mut Vec<Option<Cache>>, text: &[u8]) -> Option<Range<usize>> {
+        caches.resize_with(self.forms.len(), || None);
+        let mut slots = Vec::new();
+        for (form, cache) in self.forms.iter().zip(caches) {
+            if form.literal.find(text).is_some()
+                && form.expression.groups(cache, text, &mut slots)
+                && let [_, _, Some(start), Some(end)] = slots.as_slice()
+            {
                 return Some(start.get()..end.get());
             }
         }

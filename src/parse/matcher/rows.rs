@@ -101,11 +101,11 @@ impl Matcher {
 
     /// Makes one event of a row the latest event, so that its fields can be read.
     pub fn row_event<'a>(&mut self, line: &'a [u8], frame: Frame<'a>, inner: Option<RawStamp>, file: u16, event: &RowEvent) -> Parsed<'a> {
-        self.spans.clone_from(&event.spans);
-        self.extra.clone_from(&event.extra);
-        let parsers = Arc::clone(&self.parsers);
+        let Matcher { parsers, learnt, fields, .. } = self;
+        fields.spans.clone_from(&event.spans);
+        fields.extra.clone_from(&event.extra);
         if matches!(event.action, Some(Action::Relayed | Action::Delivered)) {
-            self.read_reply(line, &parsers.replies, false);
+            fields.read_reply(line, (&parsers.replies, &mut learnt.replies), false);
         }
         let patterns = parsers.files.get(usize::from(file)).map_or(0, |f| f.patterns.len() as u16);
         let pattern = patterns.saturating_add(event.row);

@@ -75,7 +75,7 @@ impl Matcher {
             "event" => Some(parsed.kind.as_str().to_string()),
             _ => {
                 let field = Field::from_name(field).ok_or_else(|| format!("unknown field `{field}` in expect"))?;
-                self.value(line, field).map(|v| String::from_utf8_lossy(v).into_owned())
+                self.fields.value(line, field).map(|v| String::from_utf8_lossy(v).into_owned())
             }
         };
         match got {

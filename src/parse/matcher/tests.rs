@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::event::Field;
 
 fn matcher() -> Matcher {
     Matcher::new(Parsers::load(None).unwrap())
@@ -11,7 +12,7 @@ fn every_sample_of_the_built_in_files_holds() {
 }
 
 fn value(m: &Matcher, line: &str, field: Field) -> String {
-    String::from_utf8_lossy(m.value(line.as_bytes(), field).unwrap_or_default()).into_owned()
+    String::from_utf8_lossy(m.fields.value(line.as_bytes(), field).unwrap_or_default()).into_owned()
 }
 
 #[test]
