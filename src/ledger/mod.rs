@@ -29,6 +29,9 @@ pub struct Origin {
     pub role: Role,
 }
 
+/// Room that a slot begins with: most messages' events take some hundred bytes.
+const FIRST_BYTES: usize = 512;
+
 #[derive(Debug)]
 struct Open {
     role: Role,
@@ -135,7 +138,8 @@ impl Ledger {
             Some(open) => open,
             None => {
                 self.bytes += self.scratch.len() + size_of::<Open>() + 64;
-                let open = Open { role: e.role, reused: reused(), events: Vec::new() };
+                let open = Open { role: e.role, reused: reused(), events: Vec::with_capacity(FIRST_BYTES) };
+                self.bytes += FIRST_BYTES;
                 self.slots.entry(self.scratch.as_slice().into()).or_insert(open)
             }
         };

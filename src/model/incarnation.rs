@@ -82,10 +82,11 @@ pub fn is_aborted(encoded: &[u8]) -> bool {
 
 fn distinct(encoded: &[u8]) -> Vec<Item<'_>> {
     let mut items: Vec<Item> = Vec::new();
+    let mut scratch = Vec::with_capacity(256);
     let mut rest = encoded;
     while let Some((event, after)) = Event::decode(rest) {
         let bytes = rest.get(..rest.len() - after.len()).unwrap_or_default();
-        items.push(Item { order: event.order(), event, bytes });
+        items.push(Item { order: event.order_with(&mut scratch), event, bytes });
         rest = after;
     }
     // Same identity side by side in order of time; of those that are near each other the finest stays.

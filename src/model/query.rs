@@ -86,7 +86,7 @@ pub struct Query {
     pub until: Option<i64>,
     /// Smallest and largest size in bytes, inclusive.
     pub size: Option<(u64, u64)>,
-    /// Only hops, rejects, witnesses or reports; `None` is hops and rejects.
+    /// Only hops, rejects, witnesses or reports; `None` is hops and rejects. Witnesses are found by their ids only.
     pub role: Option<Role>,
     /// Its way, as seen by the site that has these domains.
     pub direction: Option<(Direction, Domains)>,

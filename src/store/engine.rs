@@ -15,7 +15,7 @@ use tantivy::{
 };
 
 /// Bytes of stored records that are compressed together: larger is smaller on disk and slower to fetch one record from.
-const BLOCK: usize = 64 * 1024;
+const BLOCK: usize = 16 * 1024;
 
 /// An open index, for reading. Sees what was committed when it was opened or last [`reload`](Store::reload)ed.
 pub struct Store {

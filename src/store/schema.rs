@@ -5,6 +5,7 @@
 use crate::model::event::Action;
 use crate::model::record::{Recipient, Record, Role, Slot, StoredRecord};
 use rustc_hash::FxHashSet;
+use smallvec::SmallVec;
 use tantivy::schema::{BytesOptions, Field, IndexRecordOption, NumericOptions, STORED, Schema, TextFieldIndexing, TextOptions, Value};
 use tantivy::{TantivyDocument, Term};
 
@@ -19,6 +20,8 @@ pub(super) const FIRST: &str = "first";
 pub(super) const LAST: &str = "last";
 /// The most words of one record that are indexed.
 const MAX_WORDS: usize = 64;
+/// About what the terms of a record take, bytes.
+const TERM_BYTES: usize = 1024;
 /// The longest word that is indexed, bytes.
 const MAX_WORD: usize = 40;
 /// Bears the records that have more or longer words than are indexed: they are candidates for every word.
@@ -125,9 +128,9 @@ fn domain(address: &str) -> Option<&str> {
     address.rsplit_once('@').map(|(_, d)| d)
 }
 
-/// Cuts text into lower-case words: runs of letters and digits, two characters or longer.
-pub(super) fn words_of(text: &str) -> impl Iterator<Item = String> + '_ {
-    text.split(|c: char| !c.is_alphanumeric()).filter(|w| w.len() > 1).map(str::to_lowercase)
+/// Cuts text into words: runs of letters and digits, two bytes or longer.
+fn pieces_of(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|w| w.len() > 1)
 }
 
 /// A document in the making. Terms of one document may come twice: the engine counts a document once for each term.
@@ -172,18 +175,21 @@ impl Filling<'_> {
         });
     }
 
-    /// The terms of a record's exact filters.
+    /// The terms of a record's exact filters. A witness is only found by the ids that it names, and counted.
     fn terms(&mut self, r: &Record) {
         use prefix::*;
         self.doc.add_text(self.fields.terms, role_term(r.role));
+        self.term(HOST, &r.reporting_mta);
+        self.term(MTA, &r.mta);
+        if r.role == Role::Witness {
+            return;
+        }
         if r.is_queued() {
             self.doc.add_text(self.fields.terms, OPEN);
         }
         if let Some(from) = &r.envelope_from {
             self.address(SENDER, SENDER_DOMAIN, from);
         }
-        self.term(HOST, &r.reporting_mta);
-        self.term(MTA, &r.mta);
         if r.instance != r.mta {
             self.term(MTA, &r.instance);
         }
@@ -202,6 +208,36 @@ impl Filling<'_> {
             self.option(RELAY, &x.relay);
         }
     }
+
+    /// The words of a record: diagnostics, remarks, subject. Of what a next host said when it took the mail only words
+    /// without digits: the others are ids and addresses, each in one reply only, and are found as such.
+    fn words(&mut self, r: &Record) {
+        let well = |x: &&Recipient| matches!(x.action, Action::Delivered | Action::Relayed | Action::Transferred);
+        let wrong = r.recipients.iter().filter(|x| !well(x)).filter_map(|x| x.diagnostic.as_deref());
+        let texts = wrong.chain(r.remark.as_deref()).chain(r.subject.as_deref());
+        let replies = r.recipients.iter().filter(well).filter_map(|x| x.diagnostic.as_deref());
+        let plain = |w: &&str| w.len() <= MAX_WORD && !w.bytes().any(|b| b.is_ascii_digit());
+        let mut seen: SmallVec<[u64; MAX_WORDS]> = SmallVec::new();
+        let mut more = false;
+        for word in texts.flat_map(pieces_of).chain(replies.flat_map(pieces_of).filter(plain)) {
+            self.text.clear();
+            push_lower(&mut self.text, word);
+            let hash = xxhash_rust::xxh3::xxh3_64(self.text.as_bytes());
+            if self.text.len() > MAX_WORD {
+                more = true;
+            } else if !seen.contains(&hash) {
+                if seen.len() == MAX_WORDS {
+                    more = true;
+                    break;
+                }
+                seen.push(hash);
+                self.doc.add_text(self.fields.words, &self.text);
+            }
+        }
+        if more {
+            self.doc.add_text(self.fields.words, MORE_WORDS);
+        }
+    }
 }
 
 fn push_lower(out: &mut String, value: &str) {
@@ -216,33 +252,6 @@ fn push_lower(out: &mut String, value: &str) {
     }
 }
 
-/// The words of a record: diagnostics, remarks, subject. Of what a next host said when it took the mail only words
-/// without digits: the others are ids and addresses, each in one reply only, and are found as such.
-fn words(r: &Record) -> Vec<String> {
-    let well = |x: &&Recipient| matches!(x.action, Action::Delivered | Action::Relayed | Action::Transferred);
-    let wrong = r.recipients.iter().filter(|x| !well(x));
-    let texts = wrong.filter_map(|x| x.diagnostic.as_deref()).chain(r.remark.as_deref()).chain(r.subject.as_deref());
-    let replies = r.recipients.iter().filter(well).filter_map(|x| x.diagnostic.as_deref());
-    let plain = |w: &String| w.len() <= MAX_WORD && !w.bytes().any(|b| b.is_ascii_digit());
-    let mut words: Vec<String> = Vec::new();
-    let mut more = false;
-    for word in texts.flat_map(words_of).chain(replies.flat_map(words_of).filter(plain)) {
-        if word.len() > MAX_WORD {
-            more = true;
-        } else if !words.contains(&word) {
-            if words.len() == MAX_WORDS {
-                more = true;
-                break;
-            }
-            words.push(word);
-        }
-    }
-    if more {
-        words.push(MORE_WORDS.into());
-    }
-    words
-}
-
 /// Whether a record is an aborted transaction: a hop of which nothing but arrivals is known.
 pub(super) fn is_aborted(stored: &StoredRecord) -> bool {
     stored.role == Role::Hop && crate::model::incarnation::is_aborted(&stored.events)
@@ -250,7 +259,8 @@ pub(super) fn is_aborted(stored: &StoredRecord) -> bool {
 
 /// The document of a record; `masked` if personal data was taken out of it.
 pub(super) fn document(fields: &Fields, stored: &StoredRecord, masked: bool) -> TantivyDocument {
-    let mut doc = TantivyDocument::default();
+    let bytes = encode(stored);
+    let mut doc = TantivyDocument::with_capacity(bytes.len() + TERM_BYTES);
     doc.add_text(fields.key, &stored.key);
     if stored.reused {
         doc.add_text(fields.slot, stored.slot.key());
@@ -258,7 +268,7 @@ pub(super) fn document(fields: &Fields, stored: &StoredRecord, masked: bool) -> 
     let record = stored.derive_bare();
     doc.add_i64(fields.first, record.arrival_date.micros);
     doc.add_i64(fields.last, record.last_event_date.micros);
-    doc.add_bytes(fields.record, &encode(stored));
+    doc.add_bytes(fields.record, &bytes);
     if masked {
         doc.add_text(fields.terms, prefix::MASKED);
     }
@@ -268,7 +278,9 @@ pub(super) fn document(fields: &Fields, stored: &StoredRecord, masked: bool) -> 
     let mut filling = Filling { fields, doc, text: String::new() };
     filling.ids(stored, &record);
     filling.terms(&record);
-    words(&record).iter().for_each(|w| filling.doc.add_text(fields.words, w));
+    if stored.role != Role::Witness {
+        filling.words(&record);
+    }
     filling.doc
 }
 

@@ -20,7 +20,7 @@ pub(super) const LOCK: &str = "msgtrk.lock";
 /// Bytes of terms a thread gathers before it writes a segment.
 const MEMORY: usize = 160_000_000;
 /// Threads that index a bulk batch.
-const THREADS: usize = 2;
+const THREADS: usize = 1;
 /// Documents that one thread takes at once in bulk; a batch up to this goes to one thread and makes one segment.
 const CHUNK: usize = 1024;
 /// Up to so many records are deleted by key without asking whether they are there.
