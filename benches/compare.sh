@@ -3,8 +3,8 @@
 # and whether the goals are met (exit 1 where one is not). A peer that is not installed is skipped with a word.
 #
 # Environment: MIB (1024) of Postfix log, RECORDS (10000000) of the index that is asked, SEED (3), RATE (10, messages a second of log
-# time), MTA (mixed) and PIECE_MIB (1024) of that index; TMPDIR needs room for twice the log and 12 KiB a thousand... see README.
-# Paths of peers: PFLOGSUMM, LOGWATCH_POSTFIX, LNAV, RG, EXIGREP, EXIMSTATS.
+# time), MTA (mixed) and PIECE_MIB (1024) of that index. TMPDIR needs room for three times the log, and for some 8 GiB with ten
+# million records. Paths of peers: PFLOGSUMM, LOGWATCH_POSTFIX, LNAV, RG, EXIGREP, EXIMSTATS.
 # A first try: MIB=64 RECORDS=100000 benches/compare.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."

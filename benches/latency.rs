@@ -5,6 +5,7 @@
 //! `p50`, `p99` and `max` in microseconds. Default: 4000 samples.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
+use msgtrk::model::incarnation::is_aborted;
 use msgtrk::model::journey::trace;
 use msgtrk::model::query::{Pattern, Query};
 use msgtrk::model::record::{Record, Role, StoredRecord};
@@ -105,7 +106,8 @@ fn main() {
     let all = stats.hops + stats.rejects + stats.witnesses + stats.reports;
     println!("index records={all} hops={} segments={} deleted={} bytes={}", stats.hops, stats.segments, stats.deleted, stats.bytes);
     let random = &mut Random(0x6D73_6774_726B_0001);
-    let hops = draw(&store, samples, random, &mut |r| r.role == Role::Hop && !r.slot.queue_id.is_empty());
+    // A transaction that went no further than its arrival is found by nobody.
+    let hops = draw(&store, samples, random, &mut |r| r.role == Role::Hop && !is_aborted(&r.events));
     // Few hosts write envelope ids into their logs.
     let named = draw(&store, samples, random, &mut |r| r.role == Role::Hop && memchr::memmem::find(&r.events, b"envid=").is_some());
     let derived = |all: Vec<StoredRecord>| -> Vec<Record> { all.iter().map(StoredRecord::derive).collect() };

@@ -36,6 +36,10 @@ class Run(NamedTuple):
     peak: int
 
 
+class Failed(Exception):
+    """A program ended in another way than it should."""
+
+
 def run(*command, stdin=None, check=(0,)):
     """Runs a program to its end, its output thrown away."""
     began = time.monotonic()
@@ -47,12 +51,15 @@ def run(*command, stdin=None, check=(0,)):
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode not in check:
         errors.seek(0)
-        sys.exit(f"{' '.join(command)}: exit {child.returncode}\n{errors.read().decode(errors='replace')[-2000:]}")
+        raise Failed(f"{' '.join(command)}: exit {child.returncode}\n{errors.read().decode(errors='replace')[-2000:]}")
     return Run(wall, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
 
 
 def says(*command):
-    return subprocess.run(command, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise Failed(f"{' '.join(command)}: exit {done.returncode}\n{done.stderr[-2000:]}")
+    return done.stdout
 
 
 def first_row(*command):
@@ -196,6 +203,18 @@ class Comparison:
         self.rows.append((name, f"{took.wall:.2f}", rate, f"{took.cpu:.2f}", f"{took.peak / MIB:.0f}", ratio))
         print(f"  {name}: {took.wall:.2f} s", file=sys.stderr)
 
+    def peer(self, name, command, bytes_, own, fed=None):
+        """Another program's run; what is wrong with it is its own affair. grep-like ones end with 1 where nothing is found."""
+        if not command:
+            return None
+        try:
+            took = run(*command, stdin=fed, check=(0, 1))
+        except Failed as error:
+            print(f"{name}: left out: {error}", file=sys.stderr)
+            return None
+        self.program(name, took, bytes_, own)
+        return took
+
     def goal(self, what, goal, measured, met):
         verdict = "not measured" if met is None else "met" if met else "missed"
         self.missed += met is False
@@ -243,9 +262,9 @@ def compare():
         ("rg -c", peer("rg -c", "rg", "-c", "status=sent", log, variable="RG"), None),
     ]
     for name, command, fed in peers:
-        if command:
-            took[name] = run(*command, stdin=fed, check=(0, 1))
-            c.program(name, took[name], bytes_, own)
+        result = c.peer(name, command, bytes_, own, fed)
+        if result:
+            took[name] = result
     os.unlink(log)
     exim(c, max(1, mib // 4))
     unrelated = os.path.join(DIR, "unrelated.log")
@@ -300,8 +319,7 @@ def exim(c, mib):
     with open(log) as f:
         someone = next(line.split(" <= ")[1].split()[0] for line in f if " <= " in line and " <= <>" not in line)
     for name, command in (("exigrep", peer("exigrep", "exigrep", someone, log)), ("eximstats", peer("eximstats", "eximstats", log))):
-        if command:
-            c.program(f"{name}, the same", run(*command), size(log), own)
+        c.peer(f"{name}, the same", command, size(log), own)
     shutil.rmtree(index)
     os.unlink(log)
 
@@ -365,5 +383,7 @@ if __name__ == "__main__":
             scale(sorted(int(n.replace("_", "")) for n in sys.argv[2:]))
         else:
             sys.exit("measure.py: run benches/compare.sh or benches/scale.sh")
+    except Failed as error:
+        sys.exit(str(error))
     finally:
         shutil.rmtree(DIR, ignore_errors=True)

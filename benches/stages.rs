@@ -16,6 +16,7 @@ use msgtrk::ingest::commit::{Committer, Sink, Work};
 use msgtrk::ingest::fold::Fold;
 use msgtrk::ingest::parse_block::{Chunk, parse_block, parse_with};
 use msgtrk::ledger::{Change, Ledger, merge};
+use msgtrk::model::incarnation::is_aborted;
 use msgtrk::model::journey::trace;
 use msgtrk::model::query::{Pattern, Query};
 use msgtrk::model::record::{Role, StoredRecord};
@@ -220,7 +221,7 @@ fn asked() -> &'static Asked {
         store
             .scan(&mut |stored| {
                 n += 1;
-                if stored.role != Role::Hop || !n.is_multiple_of(7) {
+                if stored.role != Role::Hop || !n.is_multiple_of(7) || is_aborted(&stored.events) {
                     return true;
                 }
                 let r = stored.derive();

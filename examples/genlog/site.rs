@@ -839,7 +839,8 @@ impl Site {
         let (y, m, d) = civil((second / 86_400) as i64);
         let digit = |n: u64| char::from(DIGITS[(n % 60) as usize]);
         let serial = self.hops + 60 * self.messages;
-        let date = [(y.unsigned_abs() - 1900) % 60, m.unsigned_abs() - 1, d.unsigned_abs(), second % 86_400 / 3600, second / 60 % 60, second % 60];
+        let date =
+            [(y.unsigned_abs() - 1900) % 60, m.unsigned_abs() - 1, d.unsigned_abs(), second % 86_400 / 3600, second / 60 % 60, second % 60];
         out.extend(date.into_iter().map(digit));
         out.extend([digit(serial / 60), digit(serial)]);
         out.push_str(&format!("{:06}", serial / 3600 % 1_000_000));
@@ -872,4 +873,3 @@ struct End {
     status: &'static str,
     remote: Option<String>,
 }
-
