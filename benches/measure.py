@@ -27,6 +27,8 @@ def number(name, default):
 SEED = number("SEED", 3)
 # Messages a second of log time: ten million records are three days then.
 RATE = number("RATE", 10.0)
+# What is to stay free on the disk.
+ROOM = int(number("ROOM_GIB", 2.0) * (1 << 30))
 
 
 class Run(NamedTuple):
@@ -134,14 +136,14 @@ class Feed:
             f.write(chunk[:end])
             self.rest = chunk[end:]
 
-    def to(self, records, room):
-        """Goes on until there are so many records; False where less than `room` bytes would be left on the disk."""
+    def to(self, records):
+        """Goes on until there are so many records; False where the disk has no room for them."""
         path = os.path.join(DIR, "piece.log")
         while self.records < records:
             a_record = self.bytes / self.records if self.records else 800
             want = min(self.piece, max(MIB, int((records - self.records) * a_record * 1.01)))
             # The piece, what comes of it, and as much again for merges.
-            if free() < room + 3 * want:
+            if free() < ROOM + 3 * want:
                 return False
             self.write(path, want)
             self.bytes += os.path.getsize(path)
@@ -171,10 +173,16 @@ def table(head, rows):
             print("|" + "|".join("-" * (w + 2) for w in widths) + "|")
 
 
+def rounded(value, unit):
+    return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+
+
 def machine():
     with open("/proc/loadavg") as f:
         load = f.read().split()[0]
     cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "?")
+    if float(load) > 0.5:
+        print(f"the machine is busy (load {load}): times and ratios of this run say little", file=sys.stderr)
     print(f"{os.cpu_count()} cores ({cpu}), load {load}, {time.strftime('%Y-%m-%d')}, {says(MSGTRK, '--version').strip()}\n")
 
 
@@ -221,11 +229,11 @@ class Comparison:
         self.goals.append((what, goal, measured, verdict))
 
     def most(self, what, bound, value, unit):
-        measured = "-" if value is None else f"{value:.3g} {unit}"
+        measured = "-" if value is None else rounded(value, unit)
         self.goal(what, f"at most {bound:g} {unit}", measured, None if value is None else value <= bound)
 
     def least(self, what, bound, value, unit):
-        measured = "-" if value is None else f"{value:.3g} {unit}"
+        measured = "-" if value is None else rounded(value, unit)
         self.goal(what, f"at least {bound:g} {unit}", measured, None if value is None else value >= bound)
 
 
@@ -276,7 +284,7 @@ def compare():
     shutil.rmtree(index)
     feed = Feed(index)
     try:
-        if not feed.to(records, 1 << 30):
+        if not feed.to(records):
             print(f"the disk has room for {feed.records:,} records only", file=sys.stderr)
     finally:
         feed.end()
@@ -345,7 +353,7 @@ def scale(wanted):
     rows, built = [], []
     try:
         for records in wanted:
-            if not feed.to(records, 2 << 30):
+            if not feed.to(records):
                 break
             warm, cold = start(feed.index)
             l = latencies(feed.index)
