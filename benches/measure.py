@@ -46,7 +46,7 @@ def run(*command, stdin=None, check=(0,)):
     """Runs a program to its end, its output thrown away."""
     began = time.monotonic()
     errors = tempfile.TemporaryFile(dir=DIR)
-    with open(stdin or os.devnull, "rb") as fed:
+    with stdin if hasattr(stdin, "fileno") else open(stdin or os.devnull, "rb") as fed:
         child = subprocess.Popen(command, stdin=fed, stdout=subprocess.DEVNULL, stderr=errors)
         _, status, used = os.wait4(child.pid, 0)
     wall = time.monotonic() - began
@@ -100,8 +100,16 @@ def genlog(out, mib, mta, *more):
     run(GENLOG, "--mib", str(mib), "--seed", str(SEED), "--mta", mta, "--out", out, *more)
 
 
-def backfill(index, *paths):
-    return run(MSGTRK, "--index", index, "--timezone", "UTC", "backfill", "--quiet", "--year", "2026", "--host", "exim1", *paths)
+def backfill(index, *paths, stdin=None):
+    command = [MSGTRK, "--index", index, "--timezone", "UTC", "backfill", "--quiet", "--year", "2026", "--host", "exim1", *paths]
+    return run(*command, stdin=stdin)
+
+
+def backfill_piped(index, mib):
+    """A log that is on no disk; what the generator takes is not counted but for the time it keeps us waiting."""
+    args = [GENLOG, "--mib", str(mib), "--seed", str(SEED), "--out", "-"]
+    with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as generator:
+        return backfill(index, "-", stdin=generator.stdout)
 
 
 def latencies(index):
@@ -260,6 +268,11 @@ def compare():
         c.program(f"msgtrk backfill of .{name}", packed[name], bytes_, own)
         shutil.rmtree(index)
         os.unlink(f"{log}.{name}")
+    piped_mib = number("PIPED_MIB", 10 * mib)
+    piped = backfill_piped(index, piped_mib) if piped_mib else None
+    if piped:
+        c.program(f"msgtrk backfill of {piped_mib} MiB, piped", piped, piped_mib * MIB)
+        shutil.rmtree(index)
     took = {}
     logwatch = "/usr/share/logwatch/scripts/services/postfix"
     counts = ";SELECT log_procname, count(*) FROM syslog_log GROUP BY 1"
@@ -288,11 +301,11 @@ def compare():
             print(f"the disk has room for {feed.records:,} records only", file=sys.stderr)
     finally:
         feed.end()
-    answers(c, index, feed, own, mib, (took, packed, share, again, rate))
+    answers(c, index, feed, own, mib, (took, packed, piped_mib, piped, share, again, rate))
 
 
 def answers(c, index, feed, own, mib, figures):
-    took, packed, share, again, rate = figures
+    took, packed, piped_mib, piped, share, again, rate = figures
     warm, cold = start(index)
     l = latencies(index)
     at = f"at {feed.records:,} records"
@@ -300,6 +313,8 @@ def answers(c, index, feed, own, mib, figures):
     c.least(f"backfill of {mib} MiB beside pflogsumm", 8, times("pflogsumm"), "times as fast")
     c.least(f"backfill of {mib} MiB beside logwatch's postfix", 40, times("logwatch's postfix"), "times as fast")
     c.most("peak memory of that", 512, own.peak / MIB, "MiB")
+    if piped:
+        c.most(f"peak memory of {piped_mib} MiB from a pipe", 512, piped.peak / MIB, "MiB")
     for name, run_ in packed.items():
         c.most(f".{name} beside plain", 1.3, run_.wall / own.wall, "times the time")
     c.most("index, of the log's bytes", 40, share, "%")
@@ -347,32 +362,39 @@ def start(index):
 # --- scale -------------------------------------------------------------------------------------------------------
 
 def scale(wanted):
-    """One index that grows: at each of the sizes wanted its figures; where the disk ends before, what they would be."""
+    """One index that grows: at each of the sizes wanted its figures; where the disk ends before, those of what it took, and what the rest would be."""
     machine()
     feed = Feed(os.path.join(DIR, "index"))
     rows, built = [], []
     try:
         for records in wanted:
-            if not feed.to(records):
+            whole = feed.to(records)
+            if whole or feed.records > (built[-1][0] if built else 0):
+                rows.append(grown(feed))
+                built.append((feed.records, feed.wall, feed.cpu, size(feed.index), feed.bytes))
+            if not whole:
                 break
-            warm, cold = start(feed.index)
-            l = latencies(feed.index)
-            built.append((feed.records, feed.wall, feed.cpu, size(feed.index), feed.bytes))
-            find = lambda name: f"{l[name]['p50']:.0f} / {l[name]['p99']:.0f}" if "p99" in l[name] else "-"
-            rows.append((f"{feed.records:,}", f"{feed.bytes / MIB:,.0f}", f"{feed.wall:.1f}", f"{feed.cpu:.1f}", f"{feed.peak / MIB:.0f}",
-                         f"{size(feed.index) / MIB:,.0f}", f"{100 * size(feed.index) / feed.bytes:.0f} %", f"{l['open']['us'] / 1000:.1f}",
-                         f"{1000 * warm:.0f} / {1000 * cold:.0f}", find("find.message_id"), find("find.queue_id"), find("find.envelope_id"),
-                         find("search.from_to_day"), f"{l['opened']['resident_kib'] / 1024:.1f} + {l['opened']['mapped_kib'] / 1024:.1f}"))
     finally:
         feed.end()
-    for records in wanted[len(built):]:
-        rows.append(beyond(records, built))
+    rows += [beyond(records, built) for records in wanted if not built or records > built[-1][0]]
     table(("records", "log MiB", "s", "CPU s", "peak MiB", "index MiB", "of log", "open ms", "search ms warm / cold", "message id us p50 / p99",
            "queue id us", "envelope id us", "from, to, day us", "reader MiB own + mapped"), rows)
 
 
+def grown(feed):
+    index = size(feed.index)
+    warm, cold = start(feed.index)
+    l = latencies(feed.index)
+    asked = (l[name] for name in ("find.message_id", "find.queue_id", "find.envelope_id", "search.from_to_day"))
+    asked = [f"{a['p50']:.0f} / {a['p99']:.0f}" if "p99" in a else "-" for a in asked]
+    memory = f"{l['opened']['resident_kib'] / 1024:.1f} + {l['opened']['mapped_kib'] / 1024:.1f}"
+    return (f"{feed.records:,}", f"{feed.bytes / MIB:,.0f}", f"{feed.wall:.1f}", f"{feed.cpu:.1f}", f"{feed.peak / MIB:.0f}", f"{index / MIB:,.0f}",
+            f"{100 * index / feed.bytes:.0f} %", f"{l['open']['us'] / 1000:.1f}", f"{1000 * warm:.0f} / {1000 * cold:.0f}", *asked, memory)
+
+
 def beyond(records, built):
-    """What was not built for want of room: along the line of the two largest that were; what does not grow so is left out."""
+    """What was not built for want of room, along the line of the two largest that were. A record is taken to cost the same time and
+    bytes as between those; memory and answers do not grow with the records and are left out."""
     if not built:
         sys.exit("not even the smallest index has room on this disk")
     (n0, *low), (n1, *high) = built[-2] if len(built) > 1 else (0, 0.0, 0.0, 0, 0), built[-1]
