@@ -295,6 +295,8 @@ def compare():
     rate = size(unrelated) / (1 << 30) / other.cpu
     os.unlink(unrelated)
     shutil.rmtree(index)
+    table(("program", "s", "MiB/s", "CPU s", "peak MiB", "time of msgtrk's"), c.rows)
+    print(flush=True)
     feed = Feed(index)
     try:
         if not feed.to(records):
@@ -326,8 +328,6 @@ def answers(c, index, feed, own, mib, figures):
     c.most(f"msgtrk search, start to first row, {at}", 100, 1000 * warm, "ms")
     c.most("  the same, index not in the system's cache", 100, 1000 * cold, "ms")
     c.most(f"second backfill of the same {mib} MiB", 1, again.wall, "s")
-    table(("program", "s", "MiB/s", "CPU s", "peak MiB", "time of msgtrk's"), c.rows)
-    print()
     table(("what", "goal", "measured", ""), c.goals)
     if c.missed:
         sys.exit(f"\n{c.missed} of {len(c.goals)} goals missed")
