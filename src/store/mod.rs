@@ -177,3 +177,10 @@ pub struct Found {
     /// How many there are without the limit.
     pub total: Total,
 }
+
+/// Builds the documents of records and drops them: how many values they hold. For benches.
+#[doc(hidden)]
+pub fn build_documents(records: &[StoredRecord]) -> usize {
+    let (_, fields) = schema::schema();
+    records.iter().map(|r| schema::document(&fields, r, false).len()).sum()
+}

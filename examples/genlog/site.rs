@@ -1,62 +1,57 @@
-//! Writes a synthetic but format-true mail log of a given size, and the truth about each message in it.
+//! The site that `genlog` writes of: its lines in the order of time, and the truth about each message.
 //!
-//! The site: mx1 and mx2 take mail from the Internet and from submission clients, hand it to a content filter on the same
-//! host (amavis, re-injected by port 10025), and relay it to store1 (Postfix and Dovecot LMTP) or to the Internet. With
-//! `--mta exim` an Exim host takes and delivers mail; `mixed` is both. The file is what rsyslog writes on a log host:
-//! the lines of all hosts in the order of time, with unrelated daemons in between. Same options, same bytes.
-//!
-//! ```text
-//! cargo run --release --example genlog -- --mib 1024 --seed 3 --out big.log --truth truth.jsonl
-//! ```
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+//! Benches use it, too. Same options, same bytes.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-use clap::{Parser, ValueEnum};
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use clap::ValueEnum;
+use std::collections::VecDeque;
+use std::io::{self, Write};
 
-#[derive(Parser)]
-#[command(about = "Writes a synthetic mail log and the truth about it")]
-struct Args {
-    /// Size of the log, MiB
-    #[arg(long, default_value_t = 16.0)]
-    mib: f64,
-    /// Seed of everything that is drawn
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Log file, or - for standard output
-    #[arg(long, default_value = "-")]
-    out: String,
-    /// File for the truth: one JSON object a message, last state at the end of the log
-    #[arg(long)]
-    truth: Option<PathBuf>,
-    /// Form of the stamps
-    #[arg(long, value_enum, default_value = "rfc3164")]
-    stamp: Stamp,
-    /// Messages a second of log time
-    #[arg(long, default_value_t = 50.0)]
-    rate: f64,
-    /// Postfix's short queue ids, which are used again
-    #[arg(long)]
-    short_ids: bool,
-    /// Whose lines
-    #[arg(long, value_enum, default_value = "postfix")]
-    mta: Mta,
+/// What is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Seed of everything that is drawn.
+    pub seed: u64,
+    /// Form of the stamps.
+    pub stamp: Stamp,
+    /// Messages a second of log time.
+    pub rate: f64,
+    /// Postfix's short queue ids, which are used again.
+    pub short_ids: bool,
+    /// Whose lines.
+    pub mta: Mta,
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Stamp {
+impl Default for Options {
+    fn default() -> Self {
+        Options { seed: 1, stamp: Stamp::Rfc3164, rate: 50.0, short_ids: false, mta: Mta::Postfix }
+    }
+}
+
+/// What a line begins with.
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+pub enum Stamp {
+    /// As rsyslog writes by default: no year, no zone.
     Rfc3164,
+    /// As rsyslog writes on Debian: microseconds and zone.
     Rfc3339,
+    /// Exim's own main log: no host, no program, and no lines of others. For an Exim host only.
+    Mainlog,
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Mta {
+/// Whose lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+pub enum Mta {
+    /// Two Postfix MX with amavis, a store of Postfix and Dovecot.
     Postfix,
+    /// One Exim host; one message of five bears an envelope id, written by an ACL.
     Exim,
+    /// One Sendmail host.
+    Sendmail,
+    /// Of ten messages five are Postfix's, three Exim's, two Sendmail's.
     Mixed,
+    /// No message at all: sshd, imap-login, cron.
+    Unrelated,
 }
 
 /// Begin of log time: 2026-03-02 08:00:00 UTC.
@@ -138,22 +133,66 @@ impl Rng {
     }
 }
 
-/// A line that waits for its time: microseconds of log time, order of writing.
-type Line = Reverse<(u64, u64, Box<[u8]>)>;
+/// Microseconds of log time whose lines wait together.
+const SPAN: u64 = 100_000;
 
-struct Site {
+/// Lines that wait for their time: their text, and when and where each begins.
+#[derive(Default)]
+struct Bucket {
+    text: Vec<u8>,
+    lines: Vec<(u64, u32, u32)>,
+}
+
+impl Bucket {
+    /// Writes the lines in the order of their times, those of one time as they were made, and is empty then.
+    fn flush(&mut self, out: &mut impl Write) -> io::Result<u64> {
+        self.lines.sort_by_key(|l| l.0);
+        for (_, start, end) in self.lines.drain(..) {
+            out.write_all(&self.text[start as usize..end as usize])?;
+        }
+        let wrote = self.text.len() as u64;
+        self.text.clear();
+        Ok(wrote)
+    }
+}
+
+/// The generator.
+pub struct Site {
     rng: Rng,
-    args: Args,
-    heap: BinaryHeap<Line>,
-    lines: u64,
+    options: Options,
+    /// Log time, seconds since its begin.
+    now: f64,
+    /// The first bucket begins here, in buckets since the begin of log time.
+    first: u64,
+    buckets: VecDeque<Bucket>,
+    /// Emptied ones.
+    spare: Vec<Bucket>,
     /// Time of the latest line of the message being written.
     latest: u64,
+    /// Where the present line's text begins in its bucket.
+    begun: u32,
     messages: u64,
+    lines: u64,
+    hops: u64,
+    /// Lines before the present message.
+    told: u64,
     /// Short ids that were let go, by host.
     retired: [VecDeque<(u64, String)>; 4],
     stamp: (u64, String),
-    truth: Option<BufWriter<File>>,
-    scratch: Vec<u8>,
+    truth: Option<Box<dyn Write>>,
+}
+
+/// What was written.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Wrote {
+    /// Bytes of log.
+    pub bytes: u64,
+    /// Lines.
+    pub lines: u64,
+    /// Messages that clients handed in.
+    pub messages: u64,
+    /// Messages at an MTA, notifications among them: records that are no rejects and no witnesses.
+    pub hops: u64,
 }
 
 fn micros(seconds: f64) -> u64 {
@@ -177,14 +216,104 @@ const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Au
 macro_rules! say {
     ($site:expr, $t:expr, $host:expr, $prog:expr, $pid:expr, $($text:tt)*) => {{
         let at: u64 = $t;
-        $site.begin(at, $host, $prog, $pid);
-        let _ = write!($site.scratch, $($text)*);
-        $site.end(at);
+        let bucket = $site.begin(at, $host, $prog, $pid);
+        let _ = write!($site.buckets[bucket].text, $($text)*);
+        $site.end(at, bucket);
     }};
 }
 
+/// Writes a number: the digits' way is much shorter than that of `write!`.
+fn push_number(out: &mut Vec<u8>, mut n: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
 impl Site {
-    fn begin(&mut self, t: u64, host: &str, program: &str, pid: u64) {
+    /// A site before its first message. The truth is one JSON object a message, its last state at the end of the log.
+    pub fn new(options: Options, truth: Option<Box<dyn Write>>) -> Self {
+        Site {
+            rng: Rng::new(options.seed),
+            options,
+            now: 0.0,
+            first: 0,
+            buckets: VecDeque::new(),
+            spare: Vec::new(),
+            latest: 0,
+            begun: 0,
+            messages: 0,
+            lines: 0,
+            hops: 0,
+            told: 0,
+            retired: Default::default(),
+            stamp: (u64::MAX, String::new()),
+            truth,
+        }
+    }
+
+    /// Writes a log of about so many bytes, to its end.
+    pub fn write(mut self, bytes: u64, out: &mut impl Write) -> io::Result<Wrote> {
+        let mut wrote = 0;
+        while wrote < bytes {
+            self.now += self.rng.wait(self.options.rate);
+            let now = micros(self.now);
+            self.message(now);
+            // What is older than the present message can no longer change.
+            while (self.first + 1) * SPAN <= now {
+                wrote += self.flush_first(out)?;
+            }
+        }
+        while !self.buckets.is_empty() {
+            wrote += self.flush_first(out)?;
+        }
+        if let Some(truth) = &mut self.truth {
+            truth.flush()?;
+        }
+        Ok(Wrote { bytes: wrote, lines: self.lines, messages: self.messages, hops: self.hops })
+    }
+
+    fn flush_first(&mut self, out: &mut impl Write) -> io::Result<u64> {
+        self.first += 1;
+        let Some(mut bucket) = self.buckets.pop_front() else { return Ok(0) };
+        let wrote = bucket.flush(out)?;
+        // Its memory serves the next bucket that is begun.
+        if self.spare.len() < 64 {
+            self.spare.push(bucket);
+        }
+        Ok(wrote)
+    }
+
+    fn message(&mut self, now: u64) {
+        (self.latest, self.told) = (now, self.lines);
+        let mta = match self.options.mta {
+            Mta::Mixed => match self.rng.below(10) {
+                0..5 => Mta::Postfix,
+                5..8 => Mta::Exim,
+                _ => Mta::Sendmail,
+            },
+            mta => mta,
+        };
+        match mta {
+            Mta::Unrelated => return self.unrelated(now),
+            Mta::Exim => self.exim(now),
+            Mta::Sendmail => self.sendmail(now),
+            Mta::Postfix | Mta::Mixed => self.postfix(now),
+        }
+        self.messages += 1;
+        if self.options.stamp != Stamp::Mainlog && self.rng.part() < 0.8 {
+            self.noise(now);
+        }
+    }
+
+    fn begin(&mut self, t: u64, host: &str, program: &str, pid: u64) -> usize {
         let second = START + t / 1_000_000;
         if self.stamp.0 != second {
             let (y, m, d) = civil((second / 86_400) as i64);
@@ -192,33 +321,73 @@ impl Site {
             let clock = format!("{:02}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
             self.stamp = (
                 second,
-                match self.args.stamp {
+                match self.options.stamp {
                     Stamp::Rfc3164 => format!("{} {d:>2} {clock}", MONTHS[m as usize - 1]),
                     Stamp::Rfc3339 => format!("{y}-{m:02}-{d:02}T{clock}"),
+                    Stamp::Mainlog => format!("{y}-{m:02}-{d:02} {clock} "),
                 },
             );
         }
-        self.scratch.clear();
-        self.scratch.extend_from_slice(self.stamp.1.as_bytes());
-        if self.args.stamp == Stamp::Rfc3339 {
-            let _ = write!(self.scratch, ".{:06}+00:00", t % 1_000_000);
+        let at = (t / SPAN).saturating_sub(self.first) as usize;
+        while self.buckets.len() <= at {
+            self.buckets.push_back(Bucket::default());
         }
-        self.scratch.push(b' ');
-        for part in [host, " ", program, "["] {
-            self.scratch.extend_from_slice(part.as_bytes());
+        if self.buckets[at].text.capacity() == 0
+            && let Some(spare) = self.spare.pop()
+        {
+            self.buckets[at] = spare;
         }
-        let _ = write!(self.scratch, "{}]: ", pid + self.messages % 40);
+        let text = &mut self.buckets[at].text;
+        self.begun = text.len() as u32;
+        text.extend_from_slice(self.stamp.1.as_bytes());
+        match self.options.stamp {
+            Stamp::Mainlog => return at,
+            Stamp::Rfc3339 => write!(text, ".{:06}+00:00", t % 1_000_000).unwrap(),
+            Stamp::Rfc3164 => {}
+        }
+        for part in [" ", host, " ", program, "["] {
+            text.extend_from_slice(part.as_bytes());
+        }
+        push_number(text, pid + self.messages % 40);
+        text.extend_from_slice(b"]: ");
+        at
     }
 
-    fn end(&mut self, t: u64) {
-        self.scratch.push(b'\n');
+    fn end(&mut self, t: u64, at: usize) {
+        let bucket = &mut self.buckets[at];
+        bucket.text.push(b'\n');
+        bucket.lines.push((t, self.begun, bucket.text.len() as u32));
         self.latest = self.latest.max(t);
         self.lines += 1;
-        self.heap.push(Reverse((t, self.lines, self.scratch.as_slice().into())));
+    }
+
+    /// Lines that have nothing to do with mail under way.
+    fn unrelated(&mut self, t: u64) {
+        let host = HOSTS[self.rng.below(3) as usize];
+        let (k, ip, port) = (self.rng.part(), self.rng.ip(), 1024 + self.rng.below(64_000));
+        if k < 0.4 {
+            say!(self, t, host, "sshd", 5000, "Received disconnect from {ip} port {port}:11: Bye Bye [preauth]");
+        } else if k < 0.8 {
+            self.imap_login(t, &ip, port);
+        } else {
+            say!(self, t, host, "CRON", 6000 + port, "(root) CMD (command -v debian-sa1 > /dev/null && debian-sa1 1 1)");
+        }
+    }
+
+    fn imap_login(&mut self, t: u64, ip: &str, port: u64) {
+        let (person, session) = (self.rng.person(), self.rng.word(16));
+        say!(
+            self,
+            t,
+            "store1",
+            "dovecot",
+            900,
+            "imap-login: Login: user=<{person}>, method=PLAIN, rip={ip}, lip=192.0.2.9, mpid={port}, TLS, session=<{session}>"
+        );
     }
 
     fn queue_id(&mut self, t: u64, host: usize) -> String {
-        if !self.args.short_ids {
+        if !self.options.short_ids {
             let (a, b) = (self.rng.word(13), self.rng.word(2));
             return ["4", &a, "z", &b].concat();
         }
@@ -238,15 +407,7 @@ impl Site {
             say!(self, t + 200_000, host, "postfix/smtpd", 2000, "lost connection after AUTH from unknown[{ip}]");
             say!(self, t + 200_000, host, "postfix/smtpd", 2000, "disconnect from unknown[{ip}] ehlo=1 auth=0/1 commands=1/2");
         } else if k < 0.55 {
-            let session = self.rng.word(16);
-            say!(
-                self,
-                t,
-                "store1",
-                "dovecot",
-                900,
-                "imap-login: Login: user=<{person}>, method=PLAIN, rip={ip}, lip=192.0.2.9, mpid={port}, TLS, session=<{session}>"
-            );
+            self.imap_login(t, &ip, port);
         } else if k < 0.75 {
             say!(self, t, host, "postfix/postscreen", 3000, "CONNECT from [{ip}]:{port} to [192.0.2.10]:25");
             say!(self, t + 100_000, host, "postfix/postscreen", 3000, "PASS OLD [{ip}]:{port}");
@@ -367,10 +528,12 @@ impl Site {
             true => self.send_out(u, m, &q2, &from, &to, size),
             false => self.send_in(u, m, &q2, &from, &to, size, &id, &mut hosts),
         };
-        for (host, id) in &hosts {
+        for (host, id) in hosts.iter().filter(|_| self.options.short_ids) {
             let place = HOSTS.iter().position(|h| h == host).unwrap();
             self.retired[place].push_back((self.latest, id.clone()));
-            self.retired[place].truncate(500);
+            if self.retired[place].len() > 500 {
+                self.retired[place].pop_front();
+            }
         }
         self.tell(t, &id, &from, &hosts, &ends);
     }
@@ -419,6 +582,7 @@ impl Site {
                     "{q3}: to=<{from}>, relay=store1.{LOCAL}[192.0.2.9]:25, delay=0.1, delays=0/0/0/0.1, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as {other})"
                 );
                 say!(self, v + 70_000, mx, qmgr, 700, "{q3}: removed");
+                self.hops += 1;
                 ends.push(End { address: r.clone(), action: "failed", status: "5.1.1", remote: None });
             } else {
                 let remote = self.queue_id(v, 3);
@@ -523,6 +687,10 @@ impl Site {
         let (ip, size) = (self.rng.ip(), 2000 + micros(self.rng.wait(1.0 / 0.03)) / 1000);
         let sender = if from.is_empty() { "<>" } else { &from };
         let (host, program) = ("exim1", "exim");
+        if self.messages.is_multiple_of(5) {
+            let tag = self.rng.word(10);
+            say!(self, t, host, program, 800, "{q} {q} envid=QQclient.{tag}");
+        }
         let auth = if outbound { format!(" A=plain:{}", from.split('@').next().unwrap()) } else { String::new() };
         say!(
             self,
@@ -583,16 +751,118 @@ impl Site {
         self.tell(t, &id, &from, &[(host, q)], &ends);
     }
 
+    fn sendmail(&mut self, t: u64) {
+        let outbound = self.rng.part() < 0.4;
+        let (from, to, id, domain) = self.letter(outbound);
+        let (q, n) = (self.sendmail_id(t), to.len());
+        let (ip, size, pri) = (self.rng.ip(), 2000 + micros(self.rng.wait(1.0 / 0.03)) / 1000, 30_000 + self.rng.below(200_000));
+        let (host, program) = ("sm1", "sm-mta");
+        say!(
+            self,
+            t,
+            host,
+            program,
+            1000,
+            "{q}: from=<{from}>, size={size}, class=0, nrcpts={n}, msgid=<{id}>, proto=ESMTP, daemon=MTA-v4, relay=mail.{domain} [{ip}]"
+        );
+        let mut ends = Vec::new();
+        for r in &to {
+            let mut v = t + 100_000 + micros(self.rng.wait(2.0));
+            if !outbound {
+                let delay = (v - t) / 1_000_000;
+                say!(
+                    self,
+                    v,
+                    host,
+                    program,
+                    1010,
+                    "{q}: to=<{r}>, delay=00:00:{delay:02}, xdelay=00:00:00, mailer=local, pri={pri}, dsn=2.0.0, stat=Sent"
+                );
+                ends.push(End { address: r.clone(), action: "delivered", status: "2.0.0", remote: None });
+                continue;
+            }
+            let (next, rip, k) = (format!("mx.{}", r.split('@').nth(1).unwrap()), self.rng.ip(), self.rng.part());
+            if k < 0.08 {
+                say!(
+                    self,
+                    v,
+                    host,
+                    program,
+                    1010,
+                    "{q}: to=<{r}>, delay=00:00:01, xdelay=00:00:01, mailer=esmtp, pri={pri}, relay={next}. [{rip}], dsn=4.7.1, reply=450 4.7.1 <{r}>: Recipient address rejected: Greylisted, stat=Deferred: 450 4.7.1 <{r}>: Recipient address rejected: Greylisted"
+                );
+                v += 900_000_000;
+            }
+            let delay = (v - t) / 1_000_000;
+            let delay = format!("{:02}:{:02}:{:02}", delay / 3600, delay / 60 % 60, delay % 60);
+            if k < 0.04 {
+                say!(
+                    self,
+                    v,
+                    host,
+                    program,
+                    1010,
+                    "{q}: to=<{r}>, delay={delay}, xdelay=00:00:01, mailer=esmtp, pri={pri}, relay={next}. [{rip}], dsn=5.1.1, reply=550 5.1.1 <{r}>: Recipient address rejected: User unknown, stat=User unknown"
+                );
+                let (q2, other) = (self.sendmail_id(v), self.queue_id(v, 3));
+                say!(self, v + 10_000, host, program, 1010, "{q}: {q2}: DSN: User unknown");
+                say!(
+                    self,
+                    v + 20_000,
+                    host,
+                    program,
+                    1010,
+                    "{q2}: to=<{from}>, delay=00:00:00, xdelay=00:00:00, mailer=esmtp, pri=30000, relay=store1.{LOCAL}. [192.0.2.9], dsn=2.0.0, stat=Sent (Ok: queued as {other})"
+                );
+                self.hops += 1;
+                ends.push(End { address: r.clone(), action: "failed", status: "5.1.1", remote: None });
+            } else {
+                let remote = self.queue_id(v, 3);
+                say!(
+                    self,
+                    v,
+                    host,
+                    program,
+                    1010,
+                    "{q}: to=<{r}>, delay={delay}, xdelay=00:00:01, mailer=esmtp, pri={pri}, relay={next}. [{rip}], dsn=2.0.0, stat=Sent (Ok: queued as {remote})"
+                );
+                ends.push(End { address: r.clone(), action: "relayed", status: "2.0.0", remote: Some(remote) });
+            }
+        }
+        self.tell(t, &id, &from, &[(host, q)], &ends);
+    }
+
+    /// Sendmail's ids: year, month, day, hour, minute, second, a sequence of two letters, the process id.
+    fn sendmail_id(&mut self, t: u64) -> String {
+        const DIGITS: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+        let (second, mut out) = (START + t / 1_000_000, String::with_capacity(14));
+        let (y, m, d) = civil((second / 86_400) as i64);
+        let digit = |n: u64| char::from(DIGITS[(n % 60) as usize]);
+        let serial = self.hops + 60 * self.messages;
+        let date =
+            [(y.unsigned_abs() - 1900) % 60, m.unsigned_abs() - 1, d.unsigned_abs(), second % 86_400 / 3600, second / 60 % 60, second % 60];
+        out.extend(date.into_iter().map(digit));
+        out.extend([digit(serial / 60), digit(serial)]);
+        out.push_str(&format!("{:06}", serial / 3600 % 1_000_000));
+        out
+    }
+
     fn tell(&mut self, t: u64, id: &str, from: &str, hosts: &[(&str, String)], ends: &[End]) {
+        self.hops += hosts.len() as u64;
+        let log_lines = self.lines - self.told;
         let Some(truth) = &mut self.truth else { return };
         let hosts: Vec<_> = hosts.iter().map(|(host, queue_id)| serde_json::json!({"host": host, "queue_id": queue_id})).collect();
         let recipients: Vec<_> = ends
             .iter()
             .map(|e| serde_json::json!({"address": e.address, "action": e.action, "status": e.status, "remote_queue_id": e.remote}))
             .collect();
-        let arrived = START as f64 + (t + 100_000) as f64 / 1e6;
-        let row =
-            serde_json::json!({"message_id": id, "envelope_from": from, "arrived": arrived, "hosts": hosts, "recipients": recipients});
+        let (t, s) = (t + 100_000, (START + (t + 100_000) / 1_000_000));
+        let (y, m, d) = civil((s / 86_400) as i64);
+        let (hour, minute, second) = (s % 86_400 / 3600, s / 60 % 60, s % 60);
+        let arrived = format!("{y}-{m:02}-{d:02}T{hour:02}:{minute:02}:{second:02}.{:06}+00:00", t % 1_000_000);
+        let row = serde_json::json!({
+            "message_id": id, "envelope_from": from, "arrived": arrived, "hosts": hosts, "recipients": recipients, "log_lines": log_lines
+        });
         writeln!(truth, "{row}").unwrap();
     }
 }
@@ -602,53 +872,4 @@ struct End {
     action: &'static str,
     status: &'static str,
     remote: Option<String>,
-}
-
-fn main() -> io::Result<()> {
-    let args = Args::parse();
-    let mut out: Box<dyn Write> = match args.out.as_str() {
-        "-" => Box::new(BufWriter::with_capacity(1 << 20, io::stdout())),
-        path => Box::new(BufWriter::with_capacity(1 << 20, File::create(path)?)),
-    };
-    let (want, mut wrote, mut t) = ((args.mib * 1048576.0) as usize, 0, 0.0);
-    let truth = args.truth.as_ref().map(File::create).transpose()?.map(BufWriter::new);
-    let mut site = Site {
-        rng: Rng::new(args.seed),
-        heap: BinaryHeap::new(),
-        lines: 0,
-        latest: 0,
-        messages: 0,
-        retired: Default::default(),
-        stamp: (0, String::new()),
-        truth,
-        scratch: Vec::new(),
-        args,
-    };
-    while wrote < want {
-        t += site.rng.wait(site.args.rate);
-        site.messages += 1;
-        let now = micros(t);
-        match site.args.mta {
-            Mta::Postfix => site.postfix(now),
-            Mta::Exim => site.exim(now),
-            Mta::Mixed if site.rng.part() < 0.5 => site.postfix(now),
-            Mta::Mixed => site.exim(now),
-        }
-        if site.rng.part() < 0.8 {
-            site.noise(now);
-        }
-        // What is older than the present message can no longer change.
-        while site.heap.peek().is_some_and(|l| l.0.0 <= now) {
-            let Reverse((_, _, line)) = site.heap.pop().unwrap();
-            out.write_all(&line)?;
-            wrote += line.len();
-        }
-    }
-    while let Some(Reverse((_, _, line))) = site.heap.pop() {
-        out.write_all(&line)?;
-    }
-    if let Some(mut truth) = site.truth {
-        truth.flush()?;
-    }
-    out.flush()
 }
