@@ -1,6 +1,6 @@
 //! From the set of events to what is shown: a pure function (R1).
 
-use super::event::{Action, Event, Field, Kind};
+use super::event::{Action, Event, Field, Kind, as_text};
 use super::record::{Recipient, Record, Role, Stamp, StoredRecord};
 use super::status::{default_status, status_of};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -99,7 +99,7 @@ fn stamp(e: &Event) -> Stamp {
 /// The first event that names a thing is believed; only what may become known better later is overwritten.
 fn take_scalars(r: &mut Record, e: &Event) {
     for (field, value) in e.fields() {
-        let text = || String::from_utf8_lossy(value).into_owned();
+        let text = || as_text(value).into_owned();
         let set = |slot: &mut Option<String>| {
             if slot.is_none() && !value.is_empty() {
                 *slot = Some(text());
@@ -143,10 +143,28 @@ fn fold(address: &str) -> String {
     address.to_lowercase()
 }
 
+/// So many recipients are looked through; more are found by a table of names.
+const FEW: usize = 8;
+
+/// Whether two addresses are the same when folded.
+fn alike(a: &str, b: &str) -> bool {
+    if a.is_ascii() && b.is_ascii() { a.eq_ignore_ascii_case(b) } else { fold(a) == fold(b) }
+}
+
 impl People {
+    /// Whose line it is. Names differ by more than case.
+    fn position(&mut self, original: &str, last: &str) -> Option<usize> {
+        if self.list.len() <= FEW {
+            return self.list.iter().position(|p| alike(&p.original_recipient, original) && alike(&p.final_recipient, last));
+        }
+        for (n, p) in self.list.iter().enumerate().skip(self.by_name.len()) {
+            self.by_name.insert((fold(&p.original_recipient), fold(&p.final_recipient)), n);
+        }
+        self.by_name.get(&(fold(original), fold(last))).copied()
+    }
+
     fn entry(&mut self, original: String, last: String) -> Option<&mut Recipient> {
-        let key = (fold(&original), fold(&last));
-        let at = *self.by_name.entry(key).or_insert_with(|| {
+        let at = self.position(&original, &last).unwrap_or_else(|| {
             self.list.push(Recipient {
                 original_recipient: original,
                 final_recipient: last,

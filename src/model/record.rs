@@ -4,7 +4,7 @@
 //! its set of events; [`derive`] computes all that is shown from that set, so that it never matters
 //! in which order, how often or from which copy the lines came (R1).
 
-use super::event::{Action, Event, Field, decode_all};
+use super::event::{Action, Event, Field, as_text, decode_all};
 use super::time::Precision;
 use serde::{Deserialize, Serialize};
 
@@ -156,7 +156,7 @@ impl StoredRecord {
         for event in self.events() {
             for (field, value) in event.fields() {
                 if field.is_id() && !value.is_empty() {
-                    each(&String::from_utf8_lossy(value));
+                    each(&as_text(value));
                 }
             }
         }
