@@ -131,9 +131,12 @@ impl StoredRecord {
 
     /// Computes what is shown from the events.
     pub fn derive(&self) -> Record {
-        let mut record = self.derive_bare();
-        record.events = self.events().map(|e| EventLine::of(&e)).collect();
-        record
+        Record { events: self.lines(), ..self.derive_bare() }
+    }
+
+    /// The events as [`Record::events`] has them.
+    pub fn lines(&self) -> Vec<EventLine> {
+        self.events().map(|e| EventLine::of(&e)).collect()
     }
 
     /// As [`StoredRecord::derive`], without the log lines ([`Record::events`] is empty).

@@ -331,8 +331,12 @@ impl Store {
     fn test(&self, searcher: &Searcher, q: &Query, step: &[Rank]) -> Result<Vec<Option<(StoredRecord, Record)>>> {
         let one = |&(_, at): &Rank| -> Result<Option<(StoredRecord, Record)>> {
             let stored = self.fetch(searcher, at)?;
-            let record = stored.derive();
-            Ok(q.matches(&record).then_some((stored, record)))
+            let record = stored.derive_bare();
+            let fits = q.matches(&record);
+            Ok(fits.then(|| {
+                let record = Record { events: stored.lines(), ..record };
+                (stored, record)
+            }))
         };
         if step.len() > 64 { step.par_iter().map(one).collect() } else { step.iter().map(one).collect() }
     }
@@ -351,7 +355,8 @@ impl Store {
     /// # Errors
     /// When the index cannot be read.
     pub fn by_id(&self, id: &str, limit: usize, seen: &mut Seen) -> Result<Vec<Record>> {
-        Ok(self.with_id(id, limit, seen)?.into_iter().map(|(_, record)| record).collect())
+        let whole = |(stored, record): (StoredRecord, Record)| Record { events: stored.lines(), ..record };
+        Ok(self.with_id(id, limit, seen)?.into_iter().map(whole).collect())
     }
 
     /// As [`Store::by_id`], in the stored form.
@@ -362,6 +367,7 @@ impl Store {
         Ok(self.with_id(id, limit, seen)?.into_iter().map(|(stored, _)| stored).collect())
     }
 
+    /// The records with an id, without their lines.
     fn with_id(&self, id: &str, limit: usize, seen: &mut Seen) -> Result<Vec<(StoredRecord, Record)>> {
         let searcher = self.searcher();
         let clauses = vec![Clause::Terms(self.fields.ids, vec![id.to_lowercase()])];
@@ -376,8 +382,10 @@ impl Store {
                 break;
             }
             let stored = self.fetch(&searcher, at)?;
-            let record = stored.derive();
-            if stored.ids(&record).iter().any(|own| own == id) {
+            let record = stored.derive_bare();
+            let mut named = false;
+            stored.each_id(&record, &mut |own| named |= own == id);
+            if named {
                 seen.0.insert(at);
                 found.push((stored, record));
             }
