@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Most records that one id is followed to.
 const MOST_BY_ID: usize = 4_000;
+/// Most records of one Message-ID that a walk by proof looks through for witnesses: anybody can send mails that bear it.
+const MOST_WITNESSES: usize = 200;
 /// How often a look-up that a commit overtook is done again.
 const TRIES: usize = 4;
 
@@ -182,10 +184,14 @@ impl View {
     /// # Errors
     /// When the index cannot be read.
     pub fn by_id(&self, id: &str) -> Result<Vec<StoredRecord>, StoreError> {
+        self.some_by_id(id, MOST_BY_ID)
+    }
+
+    fn some_by_id(&self, id: &str, most: usize) -> Result<Vec<StoredRecord>, StoreError> {
         let mut found = Vec::new();
         for _ in 0..TRIES {
             let before = self.open.commits();
-            found = self.try_by_id(id)?;
+            found = self.try_by_id(id, most)?;
             if self.open.commits() == before {
                 break;
             }
@@ -193,9 +199,9 @@ impl View {
         Ok(found)
     }
 
-    fn try_by_id(&self, id: &str) -> Result<Vec<StoredRecord>, StoreError> {
+    fn try_by_id(&self, id: &str, most: usize) -> Result<Vec<StoredRecord>, StoreError> {
         let named = self.open.naming(id.as_bytes());
-        let stored = self.store.stored_by_id(id, MOST_BY_ID, &mut Seen::default())?;
+        let stored = self.store.stored_by_id(id, most, &mut Seen::default())?;
         let mut slots: Vec<Slot> = named.into_iter().map(|c| c.slot).chain(stored.iter().map(|r| r.slot.clone())).collect();
         slots.sort_unstable();
         slots.dedup();
@@ -235,9 +241,10 @@ impl Lookup for ViewWalk<'_> {
     type Error = StoreError;
 
     fn by_id(&mut self, id: &str) -> Result<Vec<Record>, StoreError> {
-        let mut found = self.view.by_id(id)?;
         // No MTA's queue id holds an `@`; nearly every Message-ID does.
-        if self.by_proof && id.contains('@') {
+        let by_likeness = self.by_proof && id.contains('@');
+        let mut found = self.view.some_by_id(id, if by_likeness { MOST_WITNESSES } else { MOST_BY_ID })?;
+        if by_likeness {
             found.retain(|r| r.role == Role::Witness);
         }
         Ok(found.into_iter().filter(|r| self.seen.insert(r.key.clone())).map(|r| r.derive()).collect())

@@ -66,10 +66,9 @@ impl Names {
         Names { fixed: fixed.iter().map(|(n, a)| (n.to_ascii_lowercase(), *a)).collect(), dns: None }
     }
 
-    /// Listed names, then the system's resolver. Call it within a tokio runtime.
-    pub fn system(fixed: &BTreeMap<String, SocketAddr>) -> Self {
-        let dns = TokioResolver::builder_tokio().ok().and_then(|b| b.build().ok());
-        Names { dns, ..Names::listed(fixed) }
+    /// Listed names, then the DNS, by these name servers; with none, by the system's. Call it within a tokio runtime.
+    pub fn by_dns(fixed: &BTreeMap<String, SocketAddr>, name_servers: &[SocketAddr]) -> Self {
+        Names { dns: crate::dns::resolver(name_servers).ok(), ..Names::listed(fixed) }
     }
 
     /// Where to try, in order. With a port the host's addresses are meant; else SRV `_mtqp._tcp`, then, if there is no

@@ -144,7 +144,8 @@ fn load(config: &ServerConfig) -> Result<Option<Arc<Certificates>>, TlsError> {
 pub async fn spawn(config: ServerConfig, tracker: Arc<dyn Tracker>, clock: fn() -> i64) -> Result<Handle, ServerError> {
     config.check().map_err(ServerError::Config)?;
     let certificates = load(&config)?;
-    let chain = if config.chain.ask.is_empty() { None } else { Chain::new(&config.chain, Names::system(&config.resolve))? };
+    let chain =
+        if config.chain.ask.is_empty() { None } else { Chain::new(&config.chain, Names::by_dns(&config.resolve, &config.name_servers))? };
     let ms = Duration::from_millis;
     let l = &config.limits;
     let shared = Arc::new(Shared {

@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Plays every dialogue of `tests/golden/mtqp`: log, bindings and config beside it.
+/// Plays every dialogue of `tests/golden/mtqp`: log, bindings, config and the name on the certificate beside it. `#` begins a remark.
 #[test]
 fn golden_dialogues() {
-    let mut found = 0;
+    let mut found = Vec::new();
     let mut wrong = Vec::new();
     for entry in glob::glob("tests/golden/mtqp/*/dialogue").unwrap() {
         let path = entry.unwrap();
@@ -21,9 +21,11 @@ fn golden_dialogues() {
             std::fs::write(&new, &got).unwrap();
             wrong.push(format!("{}: got this instead, also in {}:\n{got}", path.display(), new.display()));
         }
-        found += 1;
+        found.push(path.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned());
     }
-    assert!(found >= 8, "only {found} dialogues found");
+    for n in 1..=14 {
+        assert!(found.iter().any(|f| f.starts_with(&format!("{n:02}-"))), "example {n} of RFC 3887 is missing");
+    }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -34,14 +36,19 @@ fn play(dir: &Path) -> String {
         let words: Vec<&str> = line.split(' ').collect();
         bind(&index, words[0], words[1], words[2], None);
     }
-    let server = serve(&index, config(&text("config.toml")));
+    let mut told = config(&text("config.toml"));
+    told.certificates = text("certificate").lines().map(|name| certificate(index.dir.path(), "own", &[name])).collect();
+    let server = serve(&index, told);
     let mut stream = connect(server.plain);
+    let dialogue = text("dialogue");
+    let mut lines = dialogue.lines().peekable();
     let mut out = String::new();
+    while let Some(remark) = lines.next_if(|l| l.starts_with('#')) {
+        out.push_str(&format!("{remark}\n"));
+    }
     let show = |out: &mut String, said: &str| said.lines().for_each(|l| out.push_str(&format!("S: {l}").trim_end().to_string().add_line()));
     show(&mut out, &response(&mut stream));
     let mut batch: Vec<String> = Vec::new();
-    let dialogue = text("dialogue");
-    let mut lines = dialogue.lines().peekable();
     while let Some(line) = lines.next() {
         let Some(command) = line.strip_prefix("C: ") else { continue };
         batch.push(format!("{command}\r\n"));
@@ -161,8 +168,10 @@ fn what_is_taken_back_or_granted_while_the_server_runs_is_seen_at_once() {
     let server = serve(&index, config("[limits]\nfailed_track_milliseconds = 0"));
     assert!(talk(server.plain, track(SECRET).as_bytes()).contains(NOINFO));
     bind(&index, "4Abc01", ID, SECRET, None);
+    server.committed();
     assert!(talk(server.plain, track(SECRET).as_bytes()).contains("Action: delivered"));
     bind(&index, "4Abc01", ID, SECRET, Some(0));
+    server.committed();
     assert!(talk(server.plain, track(SECRET).as_bytes()).contains(NOINFO));
     assert!(talk(server.plain, b"TRACK a@b YWJj\r\n").contains(NOINFO));
 }
@@ -351,6 +360,7 @@ fn grant_track_revoke_from_end_to_end() {
         &index_path(&index),
         &["grant", "4Abc01", "--for", "user2@example1.com", "--timeout", "2h", "--json", "--server", "mx.test"],
     ));
+    server.committed();
     let seen = json(&ask(one["url"].as_str().unwrap(), &["--json"]));
     assert_eq!(seen["recipients"].as_array().unwrap().len(), 1);
     // Many at once.
@@ -361,10 +371,12 @@ fn grant_track_revoke_from_end_to_end() {
     assert_eq!(String::from_utf8(out.stdout).unwrap().lines().count(), 40);
     // Taken back.
     assert!(msgtrk(&index_path(&index), &["revoke", &text("url")]).status.success());
+    server.committed();
     assert_eq!(ask(&text("url"), &[]).status.code(), Some(1));
     assert!(ask(one["url"].as_str().unwrap(), &[]).status.success());
     assert_eq!(msgtrk(&index_path(&index), &["revoke", &text("url")]).status.code(), Some(1));
     assert!(msgtrk(&index_path(&index), &["revoke", one["envelope_id"].as_str().unwrap()]).status.success());
+    server.committed();
     assert_eq!(ask(one["url"].as_str().unwrap(), &[]).status.code(), Some(1));
 }
 
@@ -418,16 +430,15 @@ fn r8_every_hand_over_by_queue_id_in_real_logs_is_proven_and_every_answer_can_be
     use msgtrk::model::journey::{By, journey_of};
     use msgtrk::model::record::Role;
     use msgtrk::mtqp::answer::{Opened, Policy, answer, proof::proves};
-    use msgtrk::mtqp::tracker::ByProof;
     let policy = Policy::default();
     for (dir, least) in [("sample-logs/postfix", 500), ("sample-logs/exim", 300)] {
         let index = Index::new();
         index.fill(&[PathBuf::from(dir)], "localhost");
-        let store = index.store();
+        let view = view(&index);
         let (mut edges, mut parts) = (0, 0);
         for r in index.records().iter().map(|r| r.derive()).filter(|r| r.role == Role::Hop) {
             let root = r.key.clone();
-            let journey = journey_of(&mut ByProof::new(&store), r).unwrap().unwrap();
+            let journey = journey_of(&mut view.walk_by_proof(), r).unwrap().unwrap();
             for e in journey.edges.iter().filter(|e| e.by == By::QueueId && e.from == root) {
                 let of = |key: &str| journey.records.iter().find(|r| r.key == key).unwrap();
                 let (a, b) = (of(&e.from), of(&e.to));
@@ -466,7 +477,6 @@ fn rfc3886_4_2_answers_from_real_logs_name_only_whom_the_sender_addressed() {
     use msgtrk::model::event::Action;
     use msgtrk::model::journey::{folded, journey_of};
     use msgtrk::mtqp::answer::{Opened, Policy, answer};
-    use msgtrk::mtqp::tracker::ByProof;
     use std::collections::{HashMap, HashSet};
     for dir in ["sample-logs/postfix", "sample-logs/exim"] {
         let mut addressed: HashMap<String, HashSet<String>> = HashMap::new();
@@ -486,14 +496,14 @@ fn rfc3886_4_2_answers_from_real_logs_name_only_whom_the_sender_addressed() {
         }
         let index = Index::new();
         index.fill(&[PathBuf::from(dir)], "localhost");
-        let store = index.store();
+        let view = view(&index);
         let (mut answers, mut expanded) = (0, 0);
         for (id, to) in &addressed {
             for j in index.trace(id) {
                 // The first hop: the client is no host of ours.
                 let roots = j.records.iter().filter(|r| !j.edges.iter().any(|e| e.to == r.key) && r.message_id.as_ref() == Some(id));
                 for r in roots.filter(|r| r.client.name.as_deref().is_some_and(|n| n.starts_with("client"))) {
-                    let journey = journey_of(&mut ByProof::new(&store), r.clone()).unwrap().unwrap();
+                    let journey = journey_of(&mut view.walk_by_proof(), r.clone()).unwrap().unwrap();
                     let a = answer(&[Opened { journey, root: r.key.clone(), only: None, ends: 0 }], &Policy::default(), "e@x");
                     for p in a.parts.iter().flat_map(|p| &p.recipients).filter(|p| p.original_recipient.kind == "rfc822") {
                         let original = folded(&p.original_recipient.value);

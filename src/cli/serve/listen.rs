@@ -85,5 +85,6 @@ fn mtqp_config(a: &Arguments, config: &Config) -> Option<ServerConfig> {
         mtqp.answer.own_domains = config.site.domains.clone();
     }
     mtqp.answer.aliases = config.site.aliases().clone();
+    mtqp.name_servers = config.name_servers.clone();
     Some(mtqp)
 }

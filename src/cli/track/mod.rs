@@ -88,7 +88,7 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
     options.connect_timeout = options.connect_timeout.min(options.answer_timeout);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let memory = Memory::open(a.memory.clone());
-    let mut agent = Agent { options, names: None, fixed: fixed(&a.resolve)?, memory };
+    let mut agent = Agent { options, names: None, fixed: fixed(&a.resolve)?, name_servers: cx.name_servers.clone(), memory };
     let answers = runtime.block_on(agent.all(&wanted, !a.no_referrals && !a.raw));
     agent.memory.save();
     let mut code = ExitCode::SUCCESS;
@@ -114,13 +114,15 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// When nothing can be asked at all.
 pub(super) fn journeys(
+    cx: &Context,
     wanted: &[Uri],
     resolve: &[String],
     ca: Option<&std::path::Path>,
 ) -> anyhow::Result<Vec<anyhow::Result<Option<Journey>>>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let options = Options::new(TlsMode::Prefer, tls::roots(ca)?);
-    let mut agent = Agent { options, names: None, fixed: fixed(resolve)?, memory: Memory::open(None) };
+    let mut agent =
+        Agent { options, names: None, fixed: fixed(resolve)?, name_servers: cx.name_servers.clone(), memory: Memory::open(None) };
     let answers = runtime.block_on(agent.all(wanted, true));
     agent.memory.save();
     let one = |f: Found| (!f.parts.is_empty()).then(|| view::journey(&f.parts));
@@ -173,13 +175,14 @@ struct Agent {
     options: Options,
     names: Option<Names>,
     fixed: BTreeMap<String, SocketAddr>,
+    name_servers: Vec<SocketAddr>,
     memory: Memory,
 }
 
 impl Agent {
     /// Answers in the order of the URLs; those of one server in one session.
     async fn all(&mut self, wanted: &[Uri], referrals: bool) -> Vec<anyhow::Result<Found>> {
-        self.names = Some(Names::system(&self.fixed));
+        self.names = Some(Names::by_dns(&self.fixed, &self.name_servers));
         let mut by_server: BTreeMap<(String, Option<u16>), Vec<usize>> = BTreeMap::new();
         for (n, uri) in wanted.iter().enumerate() {
             by_server.entry((uri.host.clone(), uri.port)).or_default().push(n);

@@ -13,8 +13,8 @@ use crate::trkstat::{self, Address, Mta, Part};
 /// Adds the parts of one opened record to an answer. `left` counts down the recipients that may still be shown.
 pub(super) fn draw(o: &Opened, nodes: &[Node], policy: &Policy, envelope_id: &str, left: &mut usize, out: &mut Answer) {
     let site = Site { nodes, policy, names: names(nodes, policy) };
-    for (n, node) in nodes.iter().enumerate() {
-        let lines: Vec<&Line> = node.lines.iter().filter(|l| site.is_shown(n, l)).collect();
+    for (n, lines) in site.blocks() {
+        let Some(node) = nodes.get(n) else { continue };
         if lines.is_empty() && !(n == 0 && node.lines.is_empty()) {
             continue;
         }
@@ -25,8 +25,8 @@ pub(super) fn draw(o: &Opened, nodes: &[Node], policy: &Policy, envelope_id: &st
             extensions: vec![],
             recipients: vec![],
         };
-        for l in lines.iter().take(*left) {
-            let (recipient, onward) = site.recipient(node.record, l);
+        for (record, l) in lines.iter().take(*left) {
+            let (recipient, onward) = site.recipient(record, l);
             out.onward.extend(onward.map(|host| Onward { part: out.parts.len(), recipient: part.recipients.len(), host }));
             part.recipients.push(recipient);
         }
@@ -92,11 +92,25 @@ impl Site<'_> {
         self.names.get(n).cloned().unwrap_or_else(|| "unknown".into())
     }
 
+    /// The nodes that get a part of their own, and which lines of which records stand in it.
+    fn blocks(&self) -> Vec<(usize, Vec<(&Record, &Line)>)> {
+        let mut blocks: Vec<(usize, Vec<(&Record, &Line)>)> = Vec::new();
+        for (n, node) in self.nodes.iter().enumerate() {
+            let lines = node.lines.iter().filter(|l| self.is_shown(n, l)).map(|l| (node.record, l));
+            match blocks.first_mut().filter(|_| self.policy.look == Look::Combined) {
+                Some((_, all)) => all.extend(lines),
+                None => blocks.push((n, lines.collect())),
+            }
+        }
+        blocks
+    }
+
     fn is_shown(&self, n: usize, l: &Line) -> bool {
         match self.policy.look {
             Look::Full => true,
             Look::EdgeOnly => n == 0,
             Look::FinalHop => n == 0 || l.next.is_none(),
+            Look::Combined => l.next.is_none(),
         }
     }
 
@@ -105,7 +119,8 @@ impl Site<'_> {
         let next = l.next?;
         match self.policy.look {
             Look::Full => Some(next),
-            Look::EdgeOnly => None,
+            // What is shown of a recipient here is its last word: nothing follows.
+            Look::EdgeOnly | Look::Combined => None,
             Look::FinalHop => Some(self.last(next, &l.original)),
         }
     }
