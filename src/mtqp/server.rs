@@ -205,8 +205,10 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, implicit: bool, mut 
             }
             Err(e) => {
                 tracing::warn!(error = %e, "a connection could not be taken");
-                tokio::time::sleep(pause).await;
-                pause = longer(pause);
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => pause = longer(pause),
+                    _ = stop.changed() => return,
+                }
             }
         }
     }

@@ -22,7 +22,7 @@ impl From<StoreError> for TrackerError {
 
 /// What the server asks for records. Calls may block; the server makes them off its event loop.
 pub trait Tracker: Send + Sync {
-    /// Records with a binding of this certifier (27 characters of base64), at most [`MAX_BOUND`].
+    /// Records with a binding of this certifier (27 characters of base64).
     ///
     /// The look-up is by the hash of the secret and not by the envelope id: so an envelope id that does not exist and a
     /// wrong secret are the same miss, and nobody can bury a message under a thousand claims of its envelope id.
@@ -52,7 +52,7 @@ pub trait Tracker: Send + Sync {
     }
 }
 
-/// Most records that one certifier is followed to.
+/// Most records that one claim opens, the oldest first: who learns a certifier later cannot bury the message it was made for.
 pub const MAX_BOUND: usize = 64;
 
 /// How long a binding that says nothing of it opens a record (RFC 3885, 3.1: 8 to 10 days by default, one at least).
@@ -76,6 +76,9 @@ pub fn open(tracker: &dyn Tracker, claim: &Claim, policy: &Policy, lifetime_days
         };
         let Some(binding) = record.bindings.iter().find(fits) else { continue };
         let ends = binding.expires.unwrap_or(record.arrival_date.micros.div_euclid(1_000_000) + i64::from(lifetime_days.max(1)) * 86_400);
+        if opened.len() >= MAX_BOUND {
+            break;
+        }
         let Some(journey) = tracker.journey(&record)? else { continue };
         let o = Opened { journey, root: record.key.clone(), only: binding.recipient.clone(), ends };
         // RFC 3885, 3.1: knowledge is not denied while the message sits in the queue.

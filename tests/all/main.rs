@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod cases;
+mod descriptors;
 mod fold;
 mod hostile;
 mod inputs;
@@ -9,6 +10,7 @@ mod keep;
 mod mtas;
 mod mtqp;
 mod mtqp_chain;
+mod mtqp_dns;
 mod mtqp_fuzz;
 mod mtqp_support;
 mod mtqp_tls;
@@ -16,6 +18,7 @@ mod open;
 mod pieces;
 mod readers;
 mod reports;
+mod requirements;
 mod serve;
 mod serve_faults;
 mod serve_support;

@@ -135,6 +135,28 @@ fn r8_two_claims_of_one_envelope_id_open_their_own_message_only() {
 }
 
 #[test]
+fn r8_who_learns_a_certifier_cannot_bury_its_message_under_others() {
+    // A certifier goes in the clear from host to host: whoever sees it can mark messages of their own with it.
+    let mut log = std::fs::read_to_string("tests/golden/mtqp/06-delivered/log").unwrap();
+    let ids: Vec<String> = (0..70).map(|n| format!("5E{n:04}")).collect();
+    for id in &ids {
+        log.push_str(&std::fs::read_to_string("tests/golden/mtqp/06-delivered/log").unwrap().replace("4Abc01", id).replace("T15:", "T16:"));
+    }
+    let index = index_of(&log);
+    bind(&index, "4Abc01", ID, SECRET, None);
+    bind_all(&index, &ids, "evil@example.net", SECRET);
+    let server = serve(&index, config(""));
+    let said = talk(server.plain, track(SECRET).as_bytes());
+    assert!(said.contains("Action: delivered"), "{said}");
+    // Not even under its own envelope id: the oldest come first.
+    bind_all(&index, &ids, ID, SECRET);
+    server.committed();
+    let said = talk(server.plain, track(SECRET).as_bytes());
+    assert!(said.contains("Arrival-Date: Mon, 1 Jan 2001 20:15:15"), "{said}");
+    assert_eq!(said.matches("Reporting-MTA").count(), msgtrk::mtqp::tracker::MAX_BOUND);
+}
+
+#[test]
 fn r8_an_envelope_id_without_a_binding_opens_nothing() {
     // The ENVID is known from the record's own word only, as a DSN or a log line would have it.
     let index = example("06-delivered");
@@ -378,6 +400,29 @@ fn grant_track_revoke_from_end_to_end() {
     assert!(msgtrk(&index_path(&index), &["revoke", one["envelope_id"].as_str().unwrap()]).status.success());
     server.committed();
     assert_eq!(ask(one["url"].as_str().unwrap(), &[]).status.code(), Some(1));
+}
+
+#[test]
+fn rfc3887_2_5_the_client_waits_two_minutes_at_least() {
+    let index = Index::new();
+    let out = msgtrk(&index_path(&index), &["track", "mtqp://127.0.0.1/track/a@b/YWJj", "--timeout", "119"]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("120"), "{out:?}");
+    let roots = std::sync::Arc::new(rustls::RootCertStore::empty());
+    let options = msgtrk::mtqp::client::Options::new(msgtrk::mtqp::client::TlsMode::Prefer, roots);
+    assert!(options.answer_timeout >= Duration::from_secs(120));
+}
+
+#[test]
+fn rfc3887_3_a_server_that_is_out_of_service_is_said_to_be() {
+    let index = delivered();
+    let server = serve(&index, config("out_of_service = \"temporarily\""));
+    let memory = index.dir.path().join("memory.json").display().to_string();
+    let url = format!("mtqp://mx.test/track/{ID}/{SECRET}");
+    let out = msgtrk(&index_path(&index), &["track", &url, "--resolve", &fixed(server.plain, "mx.test"), "--memory", &memory]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("out of service: mtqp/admin Service down for admin"), "{out:?}");
+    assert_eq!(talk(server.plain, track(SECRET).as_bytes()).lines().count(), 1, "no command is answered");
 }
 
 #[test]

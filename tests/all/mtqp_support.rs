@@ -5,6 +5,7 @@ use msgtrk::daemon::tracker::ViewTracker;
 use msgtrk::ingest::bind::{Bind, change};
 use msgtrk::ingest::commit::{Sink, Work};
 use msgtrk::ingest::open::{OpenRecords, View};
+use msgtrk::ledger::Change;
 use msgtrk::model::record::StoredRecord;
 use msgtrk::mtqp::command::Secret;
 use msgtrk::mtqp::config::{Certificate, ServerConfig};
@@ -43,10 +44,26 @@ pub fn record(index: &Index, queue_id: &str) -> StoredRecord {
 /// Binds an envelope id and the hash of a secret to a record. `expires`: seconds since 1970, 0 takes it back.
 pub fn bind(index: &Index, queue_id: &str, envelope_id: &str, secret: &str, expires: Option<i64>) {
     let record = record(index, queue_id);
+    commit(index, vec![binding(&record, envelope_id, secret, expires)]);
+}
+
+/// As [`bind`], for several.
+pub fn bind_all(index: &Index, queue_ids: &[String], envelope_id: &str, secret: &str) {
+    let records = index.records();
+    let mine = records.iter().filter(|r| queue_ids.contains(&r.slot.queue_id));
+    let changes: Vec<Change> = mine.map(|r| binding(r, envelope_id, secret, None)).collect();
+    assert_eq!(changes.len(), queue_ids.len());
+    commit(index, changes);
+}
+
+fn binding(record: &StoredRecord, envelope_id: &str, secret: &str, expires: Option<i64>) -> Change {
     let certifier = Secret::from_base64(secret).unwrap().certifier();
-    let b = Bind { envelope_id, certifier: &certifier, expires, recipient: None, by: "test", now: 0 };
+    change(record, &Bind { envelope_id, certifier: &certifier, expires, recipient: None, by: "test", now: 0 }).unwrap()
+}
+
+fn commit(index: &Index, changes: Vec<Change>) {
     let store = index.store();
-    crate::support::committer(&store).commit(Work { changes: vec![change(&record, &b).unwrap()], ..Work::default() }).unwrap();
+    crate::support::committer(&store).commit(Work { changes, ..Work::default() }).unwrap();
 }
 
 /// The index as the server reads it.
@@ -61,7 +78,7 @@ pub struct Server {
     pub plain: SocketAddr,
     pub tls: Option<SocketAddr>,
     store: Arc<Store>,
-    open: Arc<OpenRecords>,
+    pub open: Arc<OpenRecords>,
 }
 
 impl Server {

@@ -36,21 +36,27 @@ pub(super) fn draw(o: &Opened, nodes: &[Node], policy: &Policy, envelope_id: &st
             part.extensions.push(("X-Recipients-Left-Out".into(), cut.to_string()));
         }
         if part.recipients.is_empty() {
-            part.recipients.push(nobody(node.record, o));
+            part.recipients.push(nobody(node.record, o, policy));
         }
         out.parts.push(part);
     }
 }
 
 /// The message is here, but no log line named a recipient that may be shown.
-fn nobody(r: &Record, o: &Opened) -> trkstat::Recipient {
+fn nobody(r: &Record, o: &Opened, policy: &Policy) -> trkstat::Recipient {
     let a = o.only.as_deref().map_or_else(Address::unknown, address);
     let mut p = trkstat::Recipient::opaque(a.clone(), a);
     if !r.closed {
         p.action = Action::Delayed;
         p.status = "4.0.0".into();
+        p.will_retry_until = retry_until(r, policy);
     }
     p
+}
+
+/// Until when a message that lies queued is tried, seconds since 1970, where that is known.
+fn retry_until(r: &Record, policy: &Policy) -> Option<i64> {
+    policy.queue_lifetime(&r.mta).map(|s| r.arrival_date.micros.div_euclid(1_000_000) + s)
 }
 
 struct Site<'a> {
@@ -154,7 +160,6 @@ impl Site<'_> {
         };
         let attempted = (p.attempts > 0 || p.last_attempt_date.is_some()) && action != Action::Opaque;
         let date = p.last_attempt_date.unwrap_or(r.last_event_date).micros.div_euclid(1_000_000);
-        let retry = self.policy.queue_lifetime(&r.mta).map(|s| r.arrival_date.micros.div_euclid(1_000_000) + s);
         let group = trkstat::Recipient {
             original_recipient: address(&l.original),
             final_recipient: address(&p.final_recipient),
@@ -162,7 +167,7 @@ impl Site<'_> {
             status: status(action, &p.status),
             remote_mta: self.remote(p, l, next, action).filter(|_| attempted).map(|n| Mta::dns(host_text(&n))),
             last_attempt_date: attempted.then_some(date),
-            will_retry_until: retry.filter(|_| action == Action::Delayed && !r.closed),
+            will_retry_until: retry_until(r, self.policy).filter(|_| action == Action::Delayed && !r.closed),
             extensions: vec![],
         };
         (group, outside.filter(|_| matches!(action, Action::Relayed | Action::Transferred)))
