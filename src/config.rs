@@ -407,6 +407,7 @@ mod tests {
         let wrong = |t: &str| Config::parse(t, Zone::Fixed(0)).unwrap_err();
         assert!(wrong("parser = 1").contains("parser"));
         assert!(wrong("timezone = \"Mars\"").contains("timezone"));
+        assert!(wrong("[dns]\nservers = [\"ns.example\"]").contains("servers"));
         assert!(wrong("[retention]\nretention_days = 0").contains("retention_days"));
         assert!(wrong("[retention]\nmax_index_bytes = 7").contains("max_index_bytes"));
         assert!(wrong("[retention]\nretention_days = 9\nanonymize_after_days = 9").contains("9 days"));

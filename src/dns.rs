@@ -27,3 +27,8 @@ fn name_server(at: &SocketAddr) -> NameServerConfig {
     };
     NameServerConfig::new(at.ip(), true, vec![over(ConnectionConfig::udp()), over(ConnectionConfig::tcp())])
 }
+
+/// A number from 0 to `n`, exclusive, by chance: targets of one priority share the load (RFC 2782; RFC 5321, 5.1).
+pub fn random_below(n: u32) -> u32 {
+    getrandom::u32().map_or(0, |r| r % n.max(1))
+}

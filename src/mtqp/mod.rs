@@ -40,7 +40,7 @@
 //! | 3886 3.5 | an LDA that tracks gets the mark by LMTP | not ours: the SMTP gateway's, which passes it on |
 //! | 3886 4.1 | servers may lie: other messages' parts, what no server may say, endless answers | `all::mtqp_chain::b_lies`, `trkstat::tests::any_bytes_*`, `trkstat::tests::half_an_answer_*` |
 //! | 3886 4.2 | lists are "expanded", members never shown; forwarding can be hidden | `answer::tests::rfc3886_4_2_*`, `all::mtqp::rfc3886_4_2_*` |
-//! | 3887 2 | SRV, then addresses; port 1038 | `names::tests::*`, `all::mtqp_dns::rfc3887_2_*` |
+//! | 3887 2 | SRV, then addresses; port 1038 | `names::tests::*`, `all::dns::rfc3887_2_*` |
 //! | 3887 2.1 | all messages of the mail system are answered for | not ours: whoever runs it has every host's log read |
 //! | 3887 2.2 | keywords without case, white space, 998 characters, CR LF | `tests::session::rfc3887_2_2_*`, `command::tests::rfc3887_2_2_*` |
 //! | 3887 2.3 | status indicators, response information, dot-stuffing, 998 characters | `reply::tests::*` |

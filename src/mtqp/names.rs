@@ -1,6 +1,7 @@
 //! From a host's name to its tracking servers (RFC 3887, 2; RFC 2782).
 
 use super::uri::PORT;
+use crate::dns::{random_below, resolver};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::RData;
 use std::collections::BTreeMap;
@@ -68,7 +69,7 @@ impl Names {
 
     /// Listed names, then the DNS, by these name servers; with none, by the system's. Call it within a tokio runtime.
     pub fn by_dns(fixed: &BTreeMap<String, SocketAddr>, name_servers: &[SocketAddr]) -> Self {
-        Names { dns: crate::dns::resolver(name_servers).ok(), ..Names::listed(fixed) }
+        Names { dns: resolver(name_servers).ok(), ..Names::listed(fixed) }
     }
 
     /// Where to try, in order. With a port the host's addresses are meant; else SRV `_mtqp._tcp`, then, if there is no
@@ -133,10 +134,6 @@ impl Names {
             Err(e) => Err(NamesError::Dns { host: host.into(), what: e.to_string() }),
         }
     }
-}
-
-fn random_below(n: u32) -> u32 {
-    getrandom::u32().map_or(0, |r| r % n.max(1))
 }
 
 /// The order of RFC 2782: by priority, and among equals by chance, weighed. `below` gives a number from 0 to its argument, exclusive.

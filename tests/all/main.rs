@@ -3,6 +3,7 @@
 
 mod cases;
 mod descriptors;
+mod dns;
 mod fold;
 mod hostile;
 mod inputs;
@@ -10,7 +11,6 @@ mod keep;
 mod mtas;
 mod mtqp;
 mod mtqp_chain;
-mod mtqp_dns;
 mod mtqp_fuzz;
 mod mtqp_support;
 mod mtqp_tls;

@@ -1,9 +1,11 @@
-//! Tracking servers by a real name server (RFC 3887, 2; RFC 2782): dnsmasq on a loopback port; passed over where it is not installed.
+//! Tracking servers (RFC 3887, 2; RFC 2782) and next hosts (RFC 5321, 5.1) by a real name server: dnsmasq on a loopback port; passed
+//! over where it is not installed.
 
 use crate::mtqp_support::*;
 use crate::support::{Index, msgtrk};
 use msgtrk::mtqp::names::{Names, NamesError};
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -195,4 +197,84 @@ fn rfc3887_2_a_dead_first_target_is_passed_over_by_client_chain_and_referral() {
     let shut = serve_at(&ia, asks("", ""), "127.0.0.6:0", clock);
     let said = talk(shut.plain, format!("TRACK <{ID}> {SECRET}\r\n").as_bytes());
     assert!(said.contains("Action: relayed") && !said.contains("Action: delivered"), "{said}");
+}
+
+#[test]
+fn rfc5321_5_1_next_hosts_by_mx_in_their_order_else_the_domains_own_addresses() {
+    use msgtrk::smtp::hosts::{Dns, Hosts, NoHosts};
+    let Some(server) = NameServer::start(&[
+        "--mx-host=b.test,second.b.test,20".into(),
+        "--mx-host=b.test,gone.b.test,5".into(),
+        "--mx-host=b.test,first.b.test,10".into(),
+        host("first.b.test", "192.0.2.1,2001:db8::1"),
+        host("second.b.test", "192.0.2.2"),
+        "--mx-host=equal.test,first.b.test,1".into(),
+        "--mx-host=equal.test,second.b.test,1".into(),
+        host("plain.test", "192.0.2.7"),
+        "--cname=alias.test,plain.test".into(),
+        "--mx-host=nowhere.test,gone.test,1".into(),
+    ]) else {
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    let dns = Dns::by(&[server.at]).unwrap();
+    let places = |domain: &str| {
+        let found = runtime.block_on(dns.of(domain)).unwrap_or_else(|e| panic!("{e}"));
+        found.into_iter().map(|n| format!("{} at {}", n.name, n.at.unwrap())).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        places("b.test"),
+        ["first.b.test:25 at [2001:db8::1]:25", "first.b.test:25 at 192.0.2.1:25", "second.b.test:25 at 192.0.2.2:25"]
+    );
+    for name in ["plain.test", "alias.test"] {
+        assert_eq!(places(name), [format!("{name}:25 at 192.0.2.7:25")]);
+    }
+    // Of one preference by chance: the load is shared (5.1: MUST randomize).
+    let firsts: std::collections::BTreeSet<String> = (0..40).map(|_| places("equal.test").remove(0)).collect();
+    assert_eq!(firsts.len(), 2, "{firsts:?}");
+    let error = |domain: &str| runtime.block_on(dns.of(domain)).unwrap_err();
+    assert!(matches!(error("unknown.test"), NoHosts::NoDomain(_)));
+    assert!(matches!(error("nowhere.test"), NoHosts::NoAddress(_)));
+    drop(server);
+    assert!(matches!(error("other.test"), NoHosts::Later(..)), "no name server is not no domain");
+}
+
+#[test]
+fn the_gateway_behind_an_mta_asks_the_name_servers_of_the_config() {
+    let Ok(next) = TcpListener::bind("127.0.0.7:25") else {
+        eprintln!("skipped: port 25 of a loopback address cannot be had");
+        return;
+    };
+    let dead = "--host-record=dead.b.test,127.0.0.8".to_string();
+    let live = "--host-record=mx.b.test,127.0.0.7".to_string();
+    let Some(dns) = NameServer::start(&["--mx-host=b.test,dead.b.test,1".into(), "--mx-host=b.test,mx.b.test,2".into(), dead, live]) else {
+        return;
+    };
+    let served = std::thread::spawn(move || {
+        let (mut s, _) = next.accept().unwrap();
+        s.write_all(b"220 mx.b.test ESMTP\r\n").unwrap();
+        let mut lines = std::io::BufReader::new(s.try_clone().unwrap());
+        let mut line = String::new();
+        while lines.read_line(&mut line).unwrap_or(0) > 0 && !line.starts_with("RCPT") {
+            s.write_all(b"250 2.0.0 mx.b.test\r\n").unwrap();
+            line.clear();
+        }
+        s.write_all(b"250 2.1.5 heard by the next host\r\n").unwrap();
+        line
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c.toml");
+    std::fs::write(&file, format!("[dns]\nservers = [\"{}\"]\n[smtp.out]\nlisten = \"127.0.0.1:0\"\n", dns.at)).unwrap();
+    let (log, file) = (dir.path().join("mail.log"), file.display().to_string());
+    std::fs::write(&log, "").unwrap();
+    let mut p = crate::serve_support::Place::new();
+    p.serve(&["--config", &file, "--watch", log.to_str().unwrap()]);
+    let mut c = crate::smtp::daemon::Client::connect(crate::serve_support::address(&p.ready, "smtp-out").parse().unwrap());
+    c.reply();
+    assert!(c.ask("EHLO mta.test").starts_with("250"));
+    assert!(c.ask("MAIL FROM:<a@a.test>").starts_with("250"));
+    assert_eq!(c.ask("RCPT TO:<u@b.test>"), "250 2.1.5 heard by the next host\r\n");
+    assert!(c.ask("RCPT TO:<u@unknown.test>").starts_with("452"), "one domain a transaction");
+    assert!(served.join().unwrap().starts_with("RCPT TO:<u@b.test>"));
 }
