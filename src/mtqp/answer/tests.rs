@@ -325,7 +325,7 @@ fn rfc3886_3_3_7_what_lies_queued_says_until_when() {
     assert_eq!(r.last_attempt_date, Some(T + 1));
     // RFC 3886, 3: a part has a recipient, even if no line named one yet; and then no attempt was made (3.3.5, 3.3.6).
     let fresh = hop("mx.x.test", "A1", OUT, "m@s", 0, &[]);
-    assert_eq!(show(&[fresh.clone()], &own()), ["mx.x.test: unknown>unknown delayed 4.0.0"]);
+    assert_eq!(show(std::slice::from_ref(&fresh), &own()), ["mx.x.test: unknown>unknown delayed 4.0.0"]);
     let journey = journey_of(&mut All(vec![fresh.clone()]), fresh.clone()).unwrap().unwrap();
     let a = answer(&[Opened { journey, root: fresh.key, only: None, ends: 0 }], &own(), "e@x");
     assert_eq!(a.parts[0].recipients[0].will_retry_until, Some(T + 5 * 86_400));
