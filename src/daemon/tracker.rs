@@ -21,8 +21,7 @@ pub struct ViewTracker {
 
 impl Tracker for ViewTracker {
     fn bound(&self, certifier: &str) -> Result<Vec<Record>, TrackerError> {
-        let found = self.view.by_id(certifier)?;
-        Ok(found.iter().map(|r| r.derive()).collect())
+        Ok(self.view.records(certifier, None)?)
     }
 
     fn journey(&self, record: &Record) -> Result<Option<Journey>, TrackerError> {

@@ -13,8 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Most records that one id is followed to.
 const MOST_BY_ID: usize = 4_000;
-/// Most records of one Message-ID that a walk by proof looks through for witnesses: anybody can send mails that bear it.
-const MOST_WITNESSES: usize = 200;
 /// How often a look-up that a commit overtook is done again.
 const TRIES: usize = 4;
 
@@ -184,14 +182,22 @@ impl View {
     /// # Errors
     /// When the index cannot be read.
     pub fn by_id(&self, id: &str) -> Result<Vec<StoredRecord>, StoreError> {
-        self.some_by_id(id, MOST_BY_ID)
+        Ok(self.with_id(id, None)?.into_iter().map(|(stored, _)| stored).collect())
     }
 
-    fn some_by_id(&self, id: &str, most: usize) -> Result<Vec<StoredRecord>, StoreError> {
+    /// As [`View::by_id`], as they are shown; of one role, or all.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn records(&self, id: &str, role: Option<Role>) -> Result<Vec<Record>, StoreError> {
+        Ok(self.with_id(id, role)?.into_iter().map(|(_, record)| record).collect())
+    }
+
+    fn with_id(&self, id: &str, role: Option<Role>) -> Result<Vec<(StoredRecord, Record)>, StoreError> {
         let mut found = Vec::new();
         for _ in 0..TRIES {
             let before = self.open.commits();
-            found = self.try_by_id(id, most)?;
+            found = self.try_with_id(id, role)?;
             if self.open.commits() == before {
                 break;
             }
@@ -199,25 +205,30 @@ impl View {
         Ok(found)
     }
 
-    fn try_by_id(&self, id: &str, most: usize) -> Result<Vec<StoredRecord>, StoreError> {
-        let named = self.open.naming(id.as_bytes());
-        let stored = self.store.stored_by_id(id, most, &mut Seen::default())?;
-        let mut slots: Vec<Slot> = named.into_iter().map(|c| c.slot).chain(stored.iter().map(|r| r.slot.clone())).collect();
+    fn try_with_id(&self, id: &str, role: Option<Role>) -> Result<Vec<(StoredRecord, Record)>, StoreError> {
+        let asked_for = |of: Role| role.is_none_or(|role| role == of);
+        let named = self.open.naming(id.as_bytes()).into_iter().filter(|c| asked_for(c.role));
+        let stored = self.store.with_id(id, role, MOST_BY_ID, &mut Seen::default())?;
+        let mut slots: Vec<Slot> = named.map(|c| c.slot).chain(stored.iter().map(|(r, _)| r.slot.clone())).collect();
         slots.sort_unstable();
         slots.dedup();
         let mut found = Vec::new();
-        let mut by_slot: FxHashMap<Slot, Vec<StoredRecord>> = FxHashMap::default();
-        for record in stored {
-            by_slot.entry(record.slot.clone()).or_default().push(record);
+        let mut by_slot: FxHashMap<Slot, Vec<(StoredRecord, Record)>> = FxHashMap::default();
+        for both in stored {
+            by_slot.entry(both.0.slot.clone()).or_default().push(both);
         }
         for slot in slots {
             let stored = by_slot.remove(&slot).unwrap_or_default();
             let changes = self.open.of_slot(&slot);
             if changes.is_empty() {
                 found.extend(stored);
-            } else {
-                found.extend(self.joined(&slot, changes)?.into_iter().filter(|r| r.ids(&r.derive()).iter().any(|own| own == id)));
+                continue;
             }
+            let joined = self.joined(&slot, changes)?.into_iter().map(|r| {
+                let record = r.derive();
+                (r, record)
+            });
+            found.extend(joined.filter(|(r, record)| asked_for(r.role) && r.ids(record).iter().any(|own| own == id)));
         }
         Ok(found)
     }
@@ -242,11 +253,8 @@ impl Lookup for ViewWalk<'_> {
 
     fn by_id(&mut self, id: &str) -> Result<Vec<Record>, StoreError> {
         // No MTA's queue id holds an `@`; nearly every Message-ID does.
-        let by_likeness = self.by_proof && id.contains('@');
-        let mut found = self.view.some_by_id(id, if by_likeness { MOST_WITNESSES } else { MOST_BY_ID })?;
-        if by_likeness {
-            found.retain(|r| r.role == Role::Witness);
-        }
-        Ok(found.into_iter().filter(|r| self.seen.insert(r.key.clone())).map(|r| r.derive()).collect())
+        let only = (self.by_proof && id.contains('@')).then_some(Role::Witness);
+        let found = self.view.records(id, only)?;
+        Ok(found.into_iter().filter(|r| self.seen.insert(r.key.clone())).collect())
     }
 }

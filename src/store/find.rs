@@ -351,7 +351,7 @@ impl Store {
     /// # Errors
     /// When the index cannot be read.
     pub fn by_id(&self, id: &str, limit: usize, seen: &mut Seen) -> Result<Vec<Record>> {
-        Ok(self.with_id(id, limit, seen)?.into_iter().map(|(_, record)| record).collect())
+        Ok(self.with_id(id, None, limit, seen)?.into_iter().map(|(_, record)| record).collect())
     }
 
     /// As [`Store::by_id`], in the stored form.
@@ -359,12 +359,17 @@ impl Store {
     /// # Errors
     /// When the index cannot be read.
     pub fn stored_by_id(&self, id: &str, limit: usize, seen: &mut Seen) -> Result<Vec<StoredRecord>> {
-        Ok(self.with_id(id, limit, seen)?.into_iter().map(|(stored, _)| stored).collect())
+        Ok(self.with_id(id, None, limit, seen)?.into_iter().map(|(stored, _)| stored).collect())
     }
 
-    fn with_id(&self, id: &str, limit: usize, seen: &mut Seen) -> Result<Vec<(StoredRecord, Record)>> {
+    /// As [`Store::by_id`], of one role or all, in both forms; what is of another role is not read, and does not count.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn with_id(&self, id: &str, role: Option<Role>, limit: usize, seen: &mut Seen) -> Result<Vec<(StoredRecord, Record)>> {
         let searcher = self.searcher();
-        let clauses = vec![Clause::Terms(self.fields.ids, vec![id.to_lowercase()])];
+        let mut clauses = vec![Clause::Terms(self.fields.ids, vec![id.to_lowercase()])];
+        clauses.extend(role.map(|role| Clause::Terms(self.fields.terms, vec![schema::role_term(role).into()])));
         let plan = Plan { clauses, since: i64::MIN, until: i64::MAX, exact: false };
         let (places, _) = plan.candidates(&searcher, Sort::Newest, None, usize::MAX).map_err(self.error("search"))?;
         let mut found = Vec::new();

@@ -471,6 +471,27 @@ fn r8_thousands_of_mails_with_a_copied_message_id_neither_show_nor_crowd_out() {
 }
 
 #[test]
+fn r8_mails_with_a_copied_message_id_hide_no_witness() {
+    // Real lines: the recipient's rule threw the mail away, and its sender is not to learn of it. Copies come later.
+    let all = std::fs::read_to_string("sample-logs/exim/mail.log").unwrap();
+    let id = "exim1.0148.kt2kv3@client.example.test";
+    let of_it = |l: &&str| l.contains(" store ") && (l.contains("E69629FC542") || l.contains(id));
+    let mut log: String = all.lines().filter(of_it).map(|l| format!("{l}\n")).collect();
+    let opaque = |log: &str| {
+        let index = index_of(log);
+        bind(&index, "E69629FC542", ID, SECRET, Some(clock() + 30 * 365 * 86_400));
+        let said = talk(serve(&index, config("")).plain, track(SECRET).as_bytes());
+        assert!(said.contains("disc@example.test"), "{said}");
+        said.contains("Action: opaque") && !said.contains("Action: delivered")
+    };
+    assert!(opaque(&log), "{log}");
+    let copies: String = (0..300).map(copy).collect();
+    let copies = copies.replace("m1@example.com", id).replace("2001-01-01T15:15:16-05:00", "2026-11-23T12:49:36+00:00");
+    log.push_str(&copies);
+    assert!(opaque(&log));
+}
+
+#[test]
 fn r8_every_hand_over_by_queue_id_in_real_logs_is_proven_and_every_answer_can_be_written() {
     use msgtrk::model::journey::{By, journey_of};
     use msgtrk::model::record::Role;
