@@ -6,7 +6,9 @@
 //! `MSGTRK_BENCH_SECONDS` a measurement (default 5), `MSGTRK_BENCH_CONNECTIONS` (default `1,50,1000`).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+use msgtrk::daemon::tracker::ViewTracker;
 use msgtrk::ingest::commit::{Committer, Sink, Work};
+use msgtrk::ingest::open::View;
 use msgtrk::ledger::Change;
 use msgtrk::model::event::{Action, Field, Head, Kind, Span, encode};
 use msgtrk::model::record::{Role, Slot};
@@ -14,7 +16,6 @@ use msgtrk::model::time::{Precision, SECOND};
 use msgtrk::mtqp::command::Secret;
 use msgtrk::mtqp::config::{Certificate, ServerConfig};
 use msgtrk::mtqp::server::spawn;
-use msgtrk::mtqp::tracker::StoreTracker;
 use msgtrk::store::Store;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -227,7 +228,8 @@ fn main() {
         config.limits.max_kept_answers_kibibytes = kept;
         let server = Builder::new_multi_thread().enable_all().build().unwrap();
         let store = Store::open(&dir.path().join("index")).unwrap();
-        let handle = server.block_on(spawn(config, Arc::new(StoreTracker::new(store)), clock)).unwrap();
+        let tracker = ViewTracker { view: View::new(Arc::new(store), Arc::default()), figures: Arc::default(), queries: Arc::default() };
+        let handle = server.block_on(spawn(config, Arc::new(tracker), clock)).unwrap();
         for n in connections.split(',').map(|n| n.trim().parse().unwrap()) {
             measure(&clients, handle.plain_addresses()[0], None, n, records / TRACKABLE, time);
             measure(&clients, handle.tls_addresses()[0], Some(tls.clone()), n, records / TRACKABLE, time);

@@ -11,9 +11,11 @@ mod site;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use msgtrk::config::Site;
+use msgtrk::daemon::tracker::ViewTracker;
 use msgtrk::ingest::bind::{self, Bind};
 use msgtrk::ingest::commit::{Committer, Sink, Work};
 use msgtrk::ingest::fold::Fold;
+use msgtrk::ingest::open::View;
 use msgtrk::ingest::parse_block::{Chunk, parse_block, parse_with};
 use msgtrk::ledger::{Change, Ledger, merge};
 use msgtrk::model::incarnation::is_aborted;
@@ -23,7 +25,7 @@ use msgtrk::model::record::{Role, StoredRecord};
 use msgtrk::mtqp::answer::{Policy, answer};
 use msgtrk::mtqp::command::{Claim, Secret};
 use msgtrk::mtqp::session::{self, RequireTls, Rules, Session, StartTls, Step, Transport};
-use msgtrk::mtqp::tracker::{DEFAULT_LIFETIME_DAYS, StoreTracker, open as open_claim};
+use msgtrk::mtqp::tracker::{DEFAULT_LIFETIME_DAYS, open as open_claim};
 use msgtrk::parse::{Matcher, Parsers, frame};
 use msgtrk::resolve::StreamState;
 use msgtrk::resolve::clock::Anchor;
@@ -306,7 +308,7 @@ fn journey(bencher: Bencher) {
 #[divan::bench]
 fn trkstat_write(bencher: Bencher) {
     let a = asked();
-    let tracker = StoreTracker::new(Store::open(a.store.dir()).unwrap());
+    let tracker = tracker(a.store.dir());
     let policy = Policy::default();
     let parts: Vec<_> = a.claims.iter().take(100).map(|c| answered(&tracker, c, &policy).parts).collect();
     let recipients: usize = parts.iter().flatten().map(|p| p.recipients.len()).sum();
@@ -318,13 +320,25 @@ fn trkstat_write(bencher: Bencher) {
     });
 }
 
-fn answered(tracker: &StoreTracker, claim: &Claim, policy: &Policy) -> msgtrk::mtqp::answer::Answer {
+/// As the daemon has it.
+fn tracker(index: &std::path::Path) -> ViewTracker {
+    let view = View::new(Arc::new(Store::open(index).unwrap()), Arc::default());
+    ViewTracker { view, figures: Arc::default(), queries: Arc::default() }
+}
+
+fn answered(tracker: &ViewTracker, claim: &Claim, policy: &Policy) -> msgtrk::mtqp::answer::Answer {
     let opened = open_claim(tracker, claim, policy, DEFAULT_LIFETIME_DAYS, NOW).unwrap();
     answer(&opened, policy, &claim.envelope_id)
 }
 
 fn rules() -> Rules {
-    Rules { starttls: StartTls::Offered, require_tls: RequireTls::Never, max_commands: u64::MAX, max_bad_commands: 20 }
+    Rules {
+        starttls: StartTls::Offered,
+        require_tls: RequireTls::Never,
+        max_commands: u64::MAX,
+        max_bad_commands: 20,
+        out_of_service: None,
+    }
 }
 
 fn command(claim: &Claim) -> Vec<u8> {
@@ -346,7 +360,7 @@ fn mtqp_session(bencher: Bencher) {
 #[divan::bench(sample_count = 1000, sample_size = 1)]
 fn mtqp_track(bencher: Bencher) {
     let a = asked();
-    let tracker = StoreTracker::new(Store::open(a.store.dir()).unwrap());
+    let tracker = tracker(a.store.dir());
     let (rules, policy) = (rules(), Policy::default());
     let mut session = Session::new(&rules, Transport::Plain);
     let mut next = a.claims.iter().cycle();

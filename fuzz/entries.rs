@@ -43,7 +43,8 @@ pub fn reply(data: &[u8]) {
 }
 
 fn dialogue(data: &[u8], chunk: usize) -> Vec<Step> {
-    let rules = Rules { starttls: StartTls::Offered, require_tls: RequireTls::Never, max_commands: 50, max_bad_commands: 10 };
+    let rules =
+        Rules { starttls: StartTls::Offered, require_tls: RequireTls::Never, out_of_service: None, max_commands: 50, max_bad_commands: 10 };
     let mut session = Session::new(&rules, Transport::Plain);
     let mut steps = Vec::new();
     for piece in data.chunks(chunk) {

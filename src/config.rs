@@ -49,6 +49,13 @@ struct RawConfig {
     retention: Retention,
     query_log: QueryLog,
     smtp: SmtpConfig,
+    dns: RawDns,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawDns {
+    servers: Vec<SocketAddr>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -256,6 +263,8 @@ pub struct Config {
     pub query_log: QueryLog,
     /// Gateways before and behind MTAs.
     pub smtp: SmtpConfig,
+    /// Name servers to ask, address and port; none are the system's.
+    pub name_servers: Vec<SocketAddr>,
 }
 
 /// Names and zones of hosts.
@@ -359,6 +368,7 @@ impl Config {
             retention: raw.retention,
             query_log: raw.query_log,
             smtp: raw.smtp,
+            name_servers: raw.dns.servers,
         })
     }
 }
@@ -387,6 +397,7 @@ mod tests {
         assert_eq!((c.watch.len(), c.dsn.len(), c.site.domains.len(), c.syslog.len()), (1, 1, 2, 1));
         assert!(c.mtqp.is_some_and(|m| m.listen_tls.len() == 1 && m.chain.ask.len() == 1 && m.limits.max_queries == 16));
         assert!(c.smtp.listen.len() == 1 && c.smtp.out.is_some_and(|o| o.routes.len() == 1) && c.smtp.name.is_some());
+        assert_eq!(c.name_servers, ["127.0.0.1:53".parse().unwrap()]);
         assert!(c.metrics.is_some() && c.retention.max_index_bytes.is_some() && c.query_log.file.is_some() && c.parsers.is_some());
         Config::parse(example, Zone::Fixed(0)).unwrap();
     }
@@ -396,6 +407,7 @@ mod tests {
         let wrong = |t: &str| Config::parse(t, Zone::Fixed(0)).unwrap_err();
         assert!(wrong("parser = 1").contains("parser"));
         assert!(wrong("timezone = \"Mars\"").contains("timezone"));
+        assert!(wrong("[dns]\nservers = [\"ns.example\"]").contains("servers"));
         assert!(wrong("[retention]\nretention_days = 0").contains("retention_days"));
         assert!(wrong("[retention]\nmax_index_bytes = 7").contains("max_index_bytes"));
         assert!(wrong("[retention]\nretention_days = 9\nanonymize_after_days = 9").contains("9 days"));

@@ -17,6 +17,7 @@
 //! * [`store`]: keeps records and finds them; the only place that knows the index engine.
 //! * [`ingest`]: wires source to store.
 //! * [`trkstat`]: RFC 3886 text, written and read.
+//! * [`dns`]: which name servers are asked.
 //! * [`mtqp`]: the tracking protocol of RFC 3887: dialogue without I/O, server, client.
 //! * [`daemon`]: what runs for months: the writer thread, the control socket, figures.
 //! * [`config`], [`cli`]: the program.
@@ -61,6 +62,7 @@
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod dns;
 pub mod ingest;
 pub mod ledger;
 pub mod model;

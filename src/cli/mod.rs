@@ -53,7 +53,7 @@ struct Global {
     /// Folder of the index
     #[arg(long, global = true, env = "MSGTRK_INDEX", hide_env_values = true, value_name = "DIR", help_heading = "For all commands")]
     index: Option<PathBuf>,
-    /// Config file: names and zones of hosts, parser files
+    /// Config file: names and zones of hosts, parser files, name servers
     #[arg(long, global = true, value_name = "FILE", help_heading = "For all commands")]
     config: Option<PathBuf>,
     /// Folder of parser files that are read after the built-in ones
@@ -121,6 +121,8 @@ struct Context {
     parsers: Option<PathBuf>,
     retention: Retention,
     query_log: config_file::QueryLog,
+    /// Name servers to ask; none are the system's.
+    name_servers: Vec<std::net::SocketAddr>,
     /// Microseconds since 1970.
     now: i64,
 }
@@ -216,7 +218,8 @@ impl Context {
         as_open_as(&index);
         let (zone, site) = (config.site.zone, Arc::new(config.site.clone()));
         let (retention, query_log) = (config.retention.clone(), config.query_log.clone());
-        Ok((Context { index, zone, site, parsers, retention, query_log, now: chrono::Utc::now().timestamp_micros() }, config))
+        let (name_servers, now) = (config.name_servers.clone(), chrono::Utc::now().timestamp_micros());
+        Ok((Context { index, zone, site, parsers, retention, query_log, name_servers, now }, config))
     }
 
     fn open(&self) -> Result<Store, StoreError> {

@@ -5,7 +5,7 @@ use super::querylog::{Asker, QueryLog};
 use crate::ingest::open::View;
 use crate::model::journey::{Journey, journey_of};
 use crate::model::record::Record;
-use crate::mtqp::tracker::{MAX_BOUND, Tracker, TrackerError};
+use crate::mtqp::tracker::{Tracker, TrackerError};
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -21,8 +21,7 @@ pub struct ViewTracker {
 
 impl Tracker for ViewTracker {
     fn bound(&self, certifier: &str) -> Result<Vec<Record>, TrackerError> {
-        let found = self.view.by_id(certifier)?;
-        Ok(found.iter().take(MAX_BOUND).map(|r| r.derive()).collect())
+        Ok(self.view.records(certifier, None)?)
     }
 
     fn journey(&self, record: &Record) -> Result<Option<Journey>, TrackerError> {

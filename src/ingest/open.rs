@@ -182,10 +182,22 @@ impl View {
     /// # Errors
     /// When the index cannot be read.
     pub fn by_id(&self, id: &str) -> Result<Vec<StoredRecord>, StoreError> {
+        Ok(self.with_id(id, None)?.into_iter().map(|(stored, _)| stored).collect())
+    }
+
+    /// As [`View::by_id`], as they are shown but without log lines; of one role, or all.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn records(&self, id: &str, role: Option<Role>) -> Result<Vec<Record>, StoreError> {
+        Ok(self.with_id(id, role)?.into_iter().map(|(_, record)| record).collect())
+    }
+
+    fn with_id(&self, id: &str, role: Option<Role>) -> Result<Vec<(StoredRecord, Record)>, StoreError> {
         let mut found = Vec::new();
         for _ in 0..TRIES {
             let before = self.open.commits();
-            found = self.try_by_id(id)?;
+            found = self.try_with_id(id, role)?;
             if self.open.commits() == before {
                 break;
             }
@@ -193,25 +205,30 @@ impl View {
         Ok(found)
     }
 
-    fn try_by_id(&self, id: &str) -> Result<Vec<StoredRecord>, StoreError> {
-        let named = self.open.naming(id.as_bytes());
-        let stored = self.store.stored_by_id(id, MOST_BY_ID, &mut Seen::default())?;
-        let mut slots: Vec<Slot> = named.into_iter().map(|c| c.slot).chain(stored.iter().map(|r| r.slot.clone())).collect();
+    fn try_with_id(&self, id: &str, role: Option<Role>) -> Result<Vec<(StoredRecord, Record)>, StoreError> {
+        let asked_for = |of: Role| role.is_none_or(|role| role == of);
+        let named = self.open.naming(id.as_bytes()).into_iter().filter(|c| asked_for(c.role));
+        let stored = self.store.with_id(id, role, MOST_BY_ID, &mut Seen::default())?;
+        let mut slots: Vec<Slot> = named.map(|c| c.slot).chain(stored.iter().map(|(r, _)| r.slot.clone())).collect();
         slots.sort_unstable();
         slots.dedup();
         let mut found = Vec::new();
-        let mut by_slot: FxHashMap<Slot, Vec<StoredRecord>> = FxHashMap::default();
-        for record in stored {
-            by_slot.entry(record.slot.clone()).or_default().push(record);
+        let mut by_slot: FxHashMap<Slot, Vec<(StoredRecord, Record)>> = FxHashMap::default();
+        for both in stored {
+            by_slot.entry(both.0.slot.clone()).or_default().push(both);
         }
         for slot in slots {
             let stored = by_slot.remove(&slot).unwrap_or_default();
             let changes = self.open.of_slot(&slot);
             if changes.is_empty() {
                 found.extend(stored);
-            } else {
-                found.extend(self.joined(&slot, changes)?.into_iter().filter(|r| r.ids(&r.derive()).iter().any(|own| own == id)));
+                continue;
             }
+            let joined = self.joined(&slot, changes)?.into_iter().map(|r| {
+                let record = r.derive_bare();
+                (r, record)
+            });
+            found.extend(joined.filter(|(r, record)| asked_for(r.role) && r.ids(record).iter().any(|own| own == id)));
         }
         Ok(found)
     }
@@ -235,11 +252,9 @@ impl Lookup for ViewWalk<'_> {
     type Error = StoreError;
 
     fn by_id(&mut self, id: &str) -> Result<Vec<Record>, StoreError> {
-        let mut found = self.view.by_id(id)?;
         // No MTA's queue id holds an `@`; nearly every Message-ID does.
-        if self.by_proof && id.contains('@') {
-            found.retain(|r| r.role == Role::Witness);
-        }
-        Ok(found.into_iter().filter(|r| self.seen.insert(r.key.clone())).map(|r| r.derive()).collect())
+        let only = (self.by_proof && id.contains('@')).then_some(Role::Witness);
+        let found = self.view.records(id, only)?;
+        Ok(found.into_iter().filter(|r| self.seen.insert(r.key.clone())).collect())
     }
 }

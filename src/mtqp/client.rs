@@ -115,6 +115,8 @@ pub struct Connection {
     stream: Box<dyn Stream>,
     reader: Reader,
     options: Options,
+    /// Who took the session.
+    pub peer: std::net::SocketAddr,
     /// Whether the server offered STARTTLS.
     pub offered_tls: bool,
     /// TLS, where it is on.
@@ -148,6 +150,7 @@ impl Connection {
             stream,
             reader: Reader::new(options.max_answer_bytes),
             options: options.clone(),
+            peer: target.address,
             offered_tls,
             tls: None,
         };
@@ -185,6 +188,7 @@ impl Connection {
             stream: Box::new(stream),
             reader,
             options: options.clone(),
+            peer: target.address,
             offered_tls: true,
             tls: Some(TlsFacts { version, held: check.held(), fingerprint }),
         })

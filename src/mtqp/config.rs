@@ -1,7 +1,7 @@
 //! `[mtqp]` of the config file: what the server is told.
 
 use super::answer::Policy;
-use super::session::{RequireTls, Rules, StartTls};
+use super::session::{OutOfService, RequireTls, Rules, StartTls};
 use super::tracker::DEFAULT_LIFETIME_DAYS;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -38,6 +38,8 @@ pub struct ServerConfig {
     pub listen_tls: Vec<SocketAddr>,
     /// Certificates; the one that bears the name asked for is shown, the first where no name is given.
     pub certificates: Vec<Certificate>,
+    /// Takes no sessions while it is set: `temporarily` or `for-good`; clients are told so (RFC 3887, 3).
+    pub out_of_service: Option<OutOfService>,
     /// Plaintext is refused for every TRACK.
     pub require_tls: bool,
     /// Plaintext is refused for envelope ids of these domains and those below them.
@@ -56,6 +58,9 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// Tracking servers by host name, in place of the DNS.
     pub resolve: BTreeMap<String, SocketAddr>,
+    /// Name servers to ask; none are the system's. Not read from this table but from `[dns]`.
+    #[serde(skip)]
+    pub name_servers: Vec<SocketAddr>,
 }
 
 /// One certificate.
@@ -187,6 +192,7 @@ impl Default for ServerConfig {
             listen: vec![],
             listen_tls: vec![],
             certificates: vec![],
+            out_of_service: None,
             require_tls: false,
             require_tls_for: vec![],
             least_tls_version: TlsVersion::Tls12,
@@ -196,6 +202,7 @@ impl Default for ServerConfig {
             chain: ChainConfig::default(),
             limits: Limits::default(),
             resolve: BTreeMap::new(),
+            name_servers: vec![],
         }
     }
 }
@@ -243,6 +250,7 @@ impl ServerConfig {
         Rules {
             starttls: if self.certificates.is_empty() { StartTls::Unsupported } else { StartTls::Offered },
             require_tls,
+            out_of_service: self.out_of_service,
             max_commands: self.limits.max_commands,
             max_bad_commands: self.limits.max_bad_commands,
         }

@@ -89,6 +89,10 @@ impl Talk<'_> {
         let limits = &shared.config.limits;
         let mut session = Session::new(&shared.rules, transport);
         let mut out = session.greeting();
+        if session.is_closed() {
+            self.send(stream, &mut out).await?;
+            return Ok(None);
+        }
         let mut buffer = [0u8; READ];
         let mut command_ends: Option<Instant> = None;
         loop {

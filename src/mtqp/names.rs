@@ -1,6 +1,7 @@
 //! From a host's name to its tracking servers (RFC 3887, 2; RFC 2782).
 
 use super::uri::PORT;
+use crate::dns::{random_below, resolver};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::RData;
 use std::collections::BTreeMap;
@@ -66,10 +67,9 @@ impl Names {
         Names { fixed: fixed.iter().map(|(n, a)| (n.to_ascii_lowercase(), *a)).collect(), dns: None }
     }
 
-    /// Listed names, then the system's resolver. Call it within a tokio runtime.
-    pub fn system(fixed: &BTreeMap<String, SocketAddr>) -> Self {
-        let dns = TokioResolver::builder_tokio().ok().and_then(|b| b.build().ok());
-        Names { dns, ..Names::listed(fixed) }
+    /// Listed names, then the DNS, by these name servers; with none, by the system's. Call it within a tokio runtime.
+    pub fn by_dns(fixed: &BTreeMap<String, SocketAddr>, name_servers: &[SocketAddr]) -> Self {
+        Names { dns: resolver(name_servers).ok(), ..Names::listed(fixed) }
     }
 
     /// Where to try, in order. With a port the host's addresses are meant; else SRV `_mtqp._tcp`, then, if there is no
@@ -134,10 +134,6 @@ impl Names {
             Err(e) => Err(NamesError::Dns { host: host.into(), what: e.to_string() }),
         }
     }
-}
-
-fn random_below(n: u32) -> u32 {
-    getrandom::u32().map_or(0, |r| r % n.max(1))
 }
 
 /// The order of RFC 2782: by priority, and among equals by chance, weighed. `below` gives a number from 0 to its argument, exclusive.

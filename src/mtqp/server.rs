@@ -144,7 +144,8 @@ fn load(config: &ServerConfig) -> Result<Option<Arc<Certificates>>, TlsError> {
 pub async fn spawn(config: ServerConfig, tracker: Arc<dyn Tracker>, clock: fn() -> i64) -> Result<Handle, ServerError> {
     config.check().map_err(ServerError::Config)?;
     let certificates = load(&config)?;
-    let chain = if config.chain.ask.is_empty() { None } else { Chain::new(&config.chain, Names::system(&config.resolve))? };
+    let chain =
+        if config.chain.ask.is_empty() { None } else { Chain::new(&config.chain, Names::by_dns(&config.resolve, &config.name_servers))? };
     let ms = Duration::from_millis;
     let l = &config.limits;
     let shared = Arc::new(Shared {
@@ -204,8 +205,10 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, implicit: bool, mut 
             }
             Err(e) => {
                 tracing::warn!(error = %e, "a connection could not be taken");
-                tokio::time::sleep(pause).await;
-                pause = longer(pause);
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => pause = longer(pause),
+                    _ = stop.changed() => return,
+                }
             }
         }
     }

@@ -14,6 +14,8 @@ pub struct Rules {
     pub starttls: StartTls,
     /// For which domains (of envelope ids) plaintext is refused.
     pub require_tls: RequireTls,
+    /// No session is taken.
+    pub out_of_service: Option<OutOfService>,
     /// Commands a session may give before it is ended.
     pub max_commands: u64,
     /// Bad commands a session may give before it is ended.
@@ -29,6 +31,16 @@ pub enum StartTls {
     Unavailable,
     /// Yes.
     Offered,
+}
+
+/// For how long no session is taken: each is greeted with a refusal (3887, 3) and closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OutOfService {
+    /// `-TEMP`: for a while.
+    Temporarily,
+    /// `-ERR`: the service does not come back.
+    ForGood,
 }
 
 /// For whom TLS is required.
@@ -100,11 +112,24 @@ const MOST_OVERLONG: usize = 64 * 1024;
 impl<'a> Session<'a> {
     /// A session that begins.
     pub fn new(rules: &'a Rules, transport: Transport) -> Self {
-        Session { rules, transport, buffer: Vec::new(), at: 0, overlong: 0, commands: 0, bad: 0, closed: false }
+        let closed = rules.out_of_service.is_some();
+        Session { rules, transport, buffer: Vec::new(), at: 0, overlong: 0, commands: 0, bad: 0, closed }
+    }
+
+    /// Whether nothing more is taken: what was to be said is to be sent, and the connection closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// The initial status response (3887, 3): never the STARTTLS option once TLS is on (6.2).
     pub fn greeting(&self) -> Vec<u8> {
+        match self.rules.out_of_service {
+            Some(OutOfService::Temporarily) => {
+                return status(Indicator::Temp, &["MTQP", "admin"], "Service down for admin, call back later");
+            }
+            Some(OutOfService::ForGood) => return status(Indicator::Err, &["MTQP", "admin"], "Service down"),
+            None => {}
+        }
         let text = "MTQP server ready";
         if self.transport != Transport::Plain || self.rules.starttls != StartTls::Offered {
             return status(Indicator::Ok, &["MTQP"], text);

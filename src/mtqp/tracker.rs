@@ -2,13 +2,11 @@
 
 use super::answer::{Opened, Policy, is_queued};
 use super::command::{Claim, bare};
-use crate::model::journey::{Journey, Lookup, journey_of};
-use crate::model::record::{Binding, Record, Role};
-use crate::store::{Seen, Store, StoreError};
+use crate::model::journey::Journey;
+use crate::model::record::{Binding, Record};
+use crate::store::StoreError;
 use crate::trkstat::from_xtext;
 use std::net::IpAddr;
-use std::path::PathBuf;
-use std::sync::Mutex;
 use subtle::ConstantTimeEq as _;
 
 /// A look-up could not be done; the client is told to try again later.
@@ -24,7 +22,7 @@ impl From<StoreError> for TrackerError {
 
 /// What the server asks for records. Calls may block; the server makes them off its event loop.
 pub trait Tracker: Send + Sync {
-    /// Records with a binding of this certifier (27 characters of base64), at most [`MAX_BOUND`].
+    /// Records with a binding of this certifier (27 characters of base64).
     ///
     /// The look-up is by the hash of the secret and not by the envelope id: so an envelope id that does not exist and a
     /// wrong secret are the same miss, and nobody can bury a message under a thousand claims of its envelope id.
@@ -54,7 +52,7 @@ pub trait Tracker: Send + Sync {
     }
 }
 
-/// Most records that one certifier is followed to.
+/// Most records that one claim opens, the oldest first: who learns a certifier later cannot bury the message it was made for.
 pub const MAX_BOUND: usize = 64;
 
 /// How long a binding that says nothing of it opens a record (RFC 3885, 3.1: 8 to 10 days by default, one at least).
@@ -78,6 +76,9 @@ pub fn open(tracker: &dyn Tracker, claim: &Claim, policy: &Policy, lifetime_days
         };
         let Some(binding) = record.bindings.iter().find(fits) else { continue };
         let ends = binding.expires.unwrap_or(record.arrival_date.micros.div_euclid(1_000_000) + i64::from(lifetime_days.max(1)) * 86_400);
+        if opened.len() >= MAX_BOUND {
+            break;
+        }
         let Some(journey) = tracker.journey(&record)? else { continue };
         let o = Opened { journey, root: record.key.clone(), only: binding.recipient.clone(), ends };
         // RFC 3885, 3.1: knowledge is not denied while the message sits in the queue.
@@ -86,98 +87,4 @@ pub fn open(tracker: &dyn Tracker, claim: &Claim, policy: &Policy, lifetime_days
         }
     }
     Ok(opened)
-}
-
-/// Records from an index in a folder, as of its latest commit by any process.
-pub struct StoreTracker {
-    store: Store,
-    meta: PathBuf,
-    /// Which commit is visible: identity of `meta.json`.
-    seen: Mutex<Option<Commit>>,
-}
-
-type Commit = (u64, u64, Option<std::time::SystemTime>);
-
-impl StoreTracker {
-    /// A tracker over an open index.
-    pub fn new(store: Store) -> Self {
-        StoreTracker { meta: store.dir().join("meta.json"), store, seen: Mutex::new(None) }
-    }
-
-    /// Makes a new commit visible; looks only at `meta.json`'s identity where there is none.
-    fn refresh(&self) -> Result<(), TrackerError> {
-        let commit =
-            std::fs::metadata(&self.meta).map(|m| identity(&m)).map_err(|e| TrackerError(format!("{}: {e}", self.meta.display())))?;
-        let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if *seen != Some(commit) {
-            self.store.reload()?;
-            *seen = Some(commit);
-        }
-        Ok(())
-    }
-}
-
-#[cfg(unix)]
-fn identity(m: &std::fs::Metadata) -> Commit {
-    use std::os::unix::fs::MetadataExt as _;
-    (m.ino(), m.len(), m.modified().ok())
-}
-
-#[cfg(not(unix))]
-fn identity(m: &std::fs::Metadata) -> Commit {
-    (0, m.len(), m.modified().ok())
-}
-
-impl Tracker for StoreTracker {
-    fn bound(&self, certifier: &str) -> Result<Vec<Record>, TrackerError> {
-        self.refresh()?;
-        Ok(self.store.by_id(certifier, MAX_BOUND, &mut Seen::default())?)
-    }
-
-    fn journey(&self, record: &Record) -> Result<Option<Journey>, TrackerError> {
-        let mut walk = ByProof::new(&self.store);
-        Ok(journey_of(&mut walk, record.clone())?)
-    }
-
-    fn generation(&self) -> Option<u64> {
-        use std::hash::{Hash as _, Hasher as _};
-        let commit = std::fs::metadata(&self.meta).map(|m| identity(&m)).ok()?;
-        let mut hasher = rustc_hash::FxHasher::default();
-        commit.hash(&mut hasher);
-        Some(hasher.finish())
-    }
-}
-
-/// A walk that never finds hops by Message-ID: an answer does not follow it, and a thousand mails that copy somebody's
-/// Message-ID must not crowd out the records that matter. Witnesses are found by it (they only ever take away).
-pub struct ByProof<'a> {
-    store: &'a Store,
-    seen: Seen,
-}
-
-impl<'a> ByProof<'a> {
-    /// A walk over a store.
-    pub fn new(store: &'a Store) -> Self {
-        ByProof { store, seen: Seen::default() }
-    }
-}
-
-/// Most records that one queue id is followed to.
-const MOST_BY_ID: usize = 1_000;
-/// Most records of one Message-ID that are looked through for witnesses.
-const MOST_WITNESSES: usize = 200;
-
-impl Lookup for ByProof<'_> {
-    type Error = StoreError;
-
-    fn by_id(&mut self, id: &str) -> Result<Vec<Record>, StoreError> {
-        // No MTA's queue id holds an `@`; nearly every Message-ID does.
-        if !id.contains('@') {
-            return self.store.by_id(id, MOST_BY_ID, &mut self.seen);
-        }
-        // Of a copy: hops that are passed over here may yet be found by a queue id.
-        let mut found = self.store.by_id(id, MOST_WITNESSES, &mut self.seen.clone())?;
-        found.retain(|r| r.role == Role::Witness);
-        Ok(found)
-    }
 }

@@ -5,6 +5,7 @@ use super::reply::{Offer, Reply, ReplyError, ReplyReader};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::ServerName;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
@@ -71,7 +72,20 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn connect(to: &str, implicit: Option<(&TlsConnector, &str)>) -> Result<Client, ClientError> {
-        let (io, peer) = net::connect_to(to).await.map_err(|error| ClientError::Io { to: to.into(), error })?;
+        Self::begin(to, to, implicit).await
+    }
+
+    /// As [`Client::connect`], where it is known where the host is.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn connect_at(to: &str, at: Option<SocketAddr>) -> Result<Client, ClientError> {
+        let at = at.map(|at| at.to_string());
+        Self::begin(to, at.as_deref().unwrap_or(to), None).await
+    }
+
+    async fn begin(to: &str, at: &str, implicit: Option<(&TlsConnector, &str)>) -> Result<Client, ClientError> {
+        let (io, peer) = net::connect_to(at).await.map_err(|error| ClientError::Io { to: to.into(), error })?;
         let mut client =
             Client { to: to.into(), offer: Offer::default(), secure: false, peer, name: None, io, replies: ReplyReader::default() };
         if let Some((connector, name)) = implicit {

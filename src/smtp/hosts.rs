@@ -1,9 +1,11 @@
 //! Next hosts of a mail domain: from DNS (RFC 5321, 5.1), or as the config says.
 
+use crate::dns::random_below;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::RData;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 
 /// Why there is no next host.
@@ -15,13 +17,31 @@ pub enum NoHosts {
     /// The domain takes no mail (RFC 7505).
     #[error("the domain {0} takes no mail")]
     NoMail(String),
+    /// No host of the domain has an address.
+    #[error("no host of {0} has an address")]
+    NoAddress(String),
     /// DNS did not answer.
     #[error("DNS does not answer for {0}: {1}")]
     Later(String, String),
 }
 
-/// Hosts, best first, as `host:port`.
-pub type Found<'a> = Pin<Box<dyn Future<Output = Result<Vec<String>, NoHosts>> + Send + 'a>>;
+/// One place to try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextHost {
+    /// What it is called: `host:port`.
+    pub name: String,
+    /// Where it is; where the config names the host, that is left to the system.
+    pub at: Option<SocketAddr>,
+}
+
+impl NextHost {
+    fn named(name: String) -> Self {
+        NextHost { name, at: None }
+    }
+}
+
+/// Places to try, best first.
+pub type Found<'a> = Pin<Box<dyn Future<Output = Result<Vec<NextHost>, NoHosts>> + Send + 'a>>;
 
 /// Where next hosts are looked up.
 pub trait Hosts: Send + Sync {
@@ -37,39 +57,69 @@ pub trait Hosts: Send + Sync {
 /// By DNS.
 pub struct Dns(TokioResolver);
 
+/// The port of next hosts.
+const PORT: u16 = 25;
+/// Exchangers of a domain that are looked at.
+const MAX_EXCHANGERS: usize = 8;
+
 impl Dns {
-    /// With the system's name servers.
+    /// By these name servers; with none, by the system's. Call it within a tokio runtime.
     ///
     /// # Errors
     /// One sentence.
-    pub fn of_the_system() -> Result<Self, String> {
-        let resolver = TokioResolver::builder_tokio().and_then(|b| b.build());
-        resolver.map(Dns).map_err(|e| e.to_string())
+    pub fn by(name_servers: &[SocketAddr]) -> Result<Self, String> {
+        crate::dns::resolver(name_servers).map(Dns)
     }
 
-    async fn exchangers(&self, domain: &str) -> Result<Vec<String>, NoHosts> {
+    async fn exchangers(&self, domain: &str) -> Result<Vec<NextHost>, NoHosts> {
         // An address in brackets is its own host.
         if let Some(ip) = domain.strip_prefix('[').and_then(|d| d.strip_suffix(']')) {
             let ip = ip.trim_start_matches("IPv6:");
-            return Ok(vec![if ip.contains(':') { format!("[{ip}]:25") } else { format!("{ip}:25") }]);
+            return Ok(vec![NextHost::named(if ip.contains(':') { format!("[{ip}]:{PORT}") } else { format!("{ip}:{PORT}") })]);
         }
-        let answer = match self.0.mx_lookup(format!("{}.", domain.trim_end_matches('.'))).await {
-            Ok(answer) => answer,
-            Err(e) if e.is_nx_domain() => return Err(NoHosts::NoDomain(domain.into())),
-            Err(e) if e.is_no_records_found() => return Ok(vec![format!("{domain}:25")]),
-            Err(e) => return Err(NoHosts::Later(domain.into(), e.to_string())),
-        };
-        let mut found: Vec<(u16, String)> = Vec::new();
-        for record in answer.answers() {
-            if let RData::MX(mx) = &record.data {
-                found.push((mx.preference, mx.exchange.to_utf8().trim_end_matches('.').to_string()));
+        let domain = domain.trim_end_matches('.');
+        let mut found: Vec<(u16, u32, String)> = Vec::new();
+        match self.0.mx_lookup(format!("{domain}.")).await {
+            Ok(answer) => {
+                for record in answer.answers() {
+                    if let RData::MX(mx) = &record.data {
+                        let name = mx.exchange.to_ascii().trim_end_matches('.').to_lowercase();
+                        found.push((mx.preference, random_below(u32::MAX), name));
+                    }
+                }
             }
+            Err(e) if e.is_nx_domain() => return Err(NoHosts::NoDomain(domain.into())),
+            Err(e) if e.is_no_records_found() => {}
+            Err(e) => return Err(NoHosts::Later(domain.into(), e.to_string())),
         }
+        // Those of one preference by chance (RFC 5321, 5.1).
         found.sort();
         match found.first() {
-            None => Ok(vec![format!("{domain}:25")]),
-            Some((_, name)) if name.is_empty() => Err(NoHosts::NoMail(domain.into())),
-            Some(_) => Ok(found.into_iter().map(|(_, name)| format!("{name}:25")).collect()),
+            None => found.push((0, 0, domain.to_string())),
+            Some((_, _, name)) if name.is_empty() => return Err(NoHosts::NoMail(domain.into())),
+            Some(_) => {}
+        }
+        self.places(domain, found.into_iter().map(|(_, _, name)| name)).await
+    }
+
+    /// Every address of every host, in order.
+    async fn places(&self, domain: &str, hosts: impl Iterator<Item = String>) -> Result<Vec<NextHost>, NoHosts> {
+        let mut places = Vec::new();
+        let mut later = None;
+        for host in hosts.filter(|h| !h.is_empty()).take(MAX_EXCHANGERS) {
+            match self.0.lookup_ip(format!("{host}.")).await {
+                Ok(ips) => {
+                    let name = format!("{host}:{PORT}");
+                    places.extend(ips.iter().map(|ip| NextHost { name: name.clone(), at: Some(SocketAddr::new(ip, PORT)) }));
+                }
+                Err(e) if e.is_no_records_found() => {}
+                Err(e) => later = Some(e.to_string()),
+            }
+        }
+        match (places.is_empty(), later) {
+            (false, _) => Ok(places),
+            (true, Some(why)) => Err(NoHosts::Later(domain.into(), why)),
+            (true, None) => Err(NoHosts::NoAddress(domain.into())),
         }
     }
 }
@@ -103,7 +153,7 @@ impl Hosts for Routes {
         match (self.route(domain), &self.other) {
             (Some(host), _) => {
                 let host = host.clone();
-                Box::pin(async move { Ok(vec![host]) })
+                Box::pin(async move { Ok(vec![NextHost::named(host)]) })
             }
             (None, Some(dns)) => dns.of(domain),
             (None, None) => Box::pin(async move { Err(NoHosts::NoDomain(domain.into())) }),

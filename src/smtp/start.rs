@@ -46,6 +46,8 @@ pub struct Setup<'a> {
     pub this_host: &'a str,
     /// The name under which a host is kept.
     pub host_name: &'a dyn Fn(&str) -> String,
+    /// Name servers to ask; none are the system's.
+    pub name_servers: &'a [SocketAddr],
     /// Store and open records.
     pub view: crate::ingest::open::View,
 }
@@ -92,7 +94,8 @@ pub fn start(runtime: &tokio::runtime::Runtime, setup: &Setup) -> Result<Started
     if let Some(out) = out {
         let (listener, address) = bind(out.listen)?;
         let _inside = runtime.enter();
-        let gateway = Outbound::new(out, Arc::clone(&setup.binder), setup.view.clone(), Arc::clone(&counters), rooms, setup.this_host)?;
+        let (binder, view) = (Arc::clone(&setup.binder), setup.view.clone());
+        let gateway = Outbound::new(out, binder, view, Arc::clone(&counters), rooms, setup.this_host, setup.name_servers)?;
         runtime.spawn(Arc::new(gateway).serve(listener));
         listening.push(("smtp-out".to_string(), address));
     }

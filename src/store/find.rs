@@ -356,7 +356,7 @@ impl Store {
     /// When the index cannot be read.
     pub fn by_id(&self, id: &str, limit: usize, seen: &mut Seen) -> Result<Vec<Record>> {
         let whole = |(stored, record): (StoredRecord, Record)| Record { events: stored.lines(), ..record };
-        Ok(self.with_id(id, limit, seen)?.into_iter().map(whole).collect())
+        Ok(self.with_id(id, None, limit, seen)?.into_iter().map(whole).collect())
     }
 
     /// As [`Store::by_id`], in the stored form.
@@ -364,13 +364,18 @@ impl Store {
     /// # Errors
     /// When the index cannot be read.
     pub fn stored_by_id(&self, id: &str, limit: usize, seen: &mut Seen) -> Result<Vec<StoredRecord>> {
-        Ok(self.with_id(id, limit, seen)?.into_iter().map(|(stored, _)| stored).collect())
+        Ok(self.with_id(id, None, limit, seen)?.into_iter().map(|(stored, _)| stored).collect())
     }
 
-    /// The records with an id, without their lines.
-    fn with_id(&self, id: &str, limit: usize, seen: &mut Seen) -> Result<Vec<(StoredRecord, Record)>> {
+    /// As [`Store::by_id`], of one role or all, in both forms and without log lines; what is of another role is not read,
+    /// and does not count.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn with_id(&self, id: &str, role: Option<Role>, limit: usize, seen: &mut Seen) -> Result<Vec<(StoredRecord, Record)>> {
         let searcher = self.searcher();
-        let clauses = vec![Clause::Terms(self.fields.ids, vec![id.to_lowercase()])];
+        let mut clauses = vec![Clause::Terms(self.fields.ids, vec![id.to_lowercase()])];
+        clauses.extend(role.map(|role| Clause::Terms(self.fields.terms, vec![schema::role_term(role).into()])));
         let plan = Plan { clauses, since: i64::MIN, until: i64::MAX, exact: false };
         let (places, _) = plan.candidates(&searcher, Sort::Newest, None, usize::MAX).map_err(self.error("search"))?;
         let mut found = Vec::new();

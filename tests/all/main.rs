@@ -2,6 +2,8 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod cases;
+mod descriptors;
+mod dns;
 mod fold;
 mod hostile;
 mod inputs;
@@ -16,6 +18,7 @@ mod open;
 mod pieces;
 mod readers;
 mod reports;
+mod requirements;
 mod serve;
 mod serve_faults;
 mod serve_support;

@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Plays every dialogue of `tests/golden/mtqp`: log, bindings and config beside it.
+/// Plays every dialogue of `tests/golden/mtqp`: log, bindings, config and the name on the certificate beside it. `#` begins a remark.
 #[test]
 fn golden_dialogues() {
-    let mut found = 0;
+    let mut found = Vec::new();
     let mut wrong = Vec::new();
     for entry in glob::glob("tests/golden/mtqp/*/dialogue").unwrap() {
         let path = entry.unwrap();
@@ -21,9 +21,11 @@ fn golden_dialogues() {
             std::fs::write(&new, &got).unwrap();
             wrong.push(format!("{}: got this instead, also in {}:\n{got}", path.display(), new.display()));
         }
-        found += 1;
+        found.push(path.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned());
     }
-    assert!(found >= 8, "only {found} dialogues found");
+    for n in 1..=14 {
+        assert!(found.iter().any(|f| f.starts_with(&format!("{n:02}-"))), "example {n} of RFC 3887 is missing");
+    }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -34,14 +36,19 @@ fn play(dir: &Path) -> String {
         let words: Vec<&str> = line.split(' ').collect();
         bind(&index, words[0], words[1], words[2], None);
     }
-    let server = serve(&index, config(&text("config.toml")));
+    let mut told = config(&text("config.toml"));
+    told.certificates = text("certificate").lines().map(|name| certificate(index.dir.path(), "own", &[name])).collect();
+    let server = serve(&index, told);
     let mut stream = connect(server.plain);
+    let dialogue = text("dialogue");
+    let mut lines = dialogue.lines().peekable();
     let mut out = String::new();
+    while let Some(remark) = lines.next_if(|l| l.starts_with('#')) {
+        out.push_str(&format!("{remark}\n"));
+    }
     let show = |out: &mut String, said: &str| said.lines().for_each(|l| out.push_str(&format!("S: {l}").trim_end().to_string().add_line()));
     show(&mut out, &response(&mut stream));
     let mut batch: Vec<String> = Vec::new();
-    let dialogue = text("dialogue");
-    let mut lines = dialogue.lines().peekable();
     while let Some(line) = lines.next() {
         let Some(command) = line.strip_prefix("C: ") else { continue };
         batch.push(format!("{command}\r\n"));
@@ -128,6 +135,28 @@ fn r8_two_claims_of_one_envelope_id_open_their_own_message_only() {
 }
 
 #[test]
+fn r8_who_learns_a_certifier_cannot_bury_its_message_under_others() {
+    // A certifier goes in the clear from host to host: whoever sees it can mark messages of their own with it.
+    let mut log = std::fs::read_to_string("tests/golden/mtqp/06-delivered/log").unwrap();
+    let ids: Vec<String> = (0..70).map(|n| format!("3E{n:04}")).collect();
+    for id in &ids {
+        log.push_str(&std::fs::read_to_string("tests/golden/mtqp/06-delivered/log").unwrap().replace("4Abc01", id).replace("T15:", "T16:"));
+    }
+    let index = index_of(&log);
+    bind(&index, "4Abc01", ID, SECRET, None);
+    bind_all(&index, &ids, "evil@example.net", SECRET);
+    let server = serve(&index, config(""));
+    let said = talk(server.plain, track(SECRET).as_bytes());
+    assert!(said.contains("Action: delivered"), "{said}");
+    // Not even under its own envelope id: the oldest come first.
+    bind_all(&index, &ids, ID, SECRET);
+    server.committed();
+    let said = talk(server.plain, track(SECRET).as_bytes());
+    assert!(said.contains("Arrival-Date: Mon, 1 Jan 2001 20:15:15"), "{said}");
+    assert_eq!(said.matches("Reporting-MTA").count(), msgtrk::mtqp::tracker::MAX_BOUND);
+}
+
+#[test]
 fn r8_an_envelope_id_without_a_binding_opens_nothing() {
     // The ENVID is known from the record's own word only, as a DSN or a log line would have it.
     let index = example("06-delivered");
@@ -161,8 +190,10 @@ fn what_is_taken_back_or_granted_while_the_server_runs_is_seen_at_once() {
     let server = serve(&index, config("[limits]\nfailed_track_milliseconds = 0"));
     assert!(talk(server.plain, track(SECRET).as_bytes()).contains(NOINFO));
     bind(&index, "4Abc01", ID, SECRET, None);
+    server.committed();
     assert!(talk(server.plain, track(SECRET).as_bytes()).contains("Action: delivered"));
     bind(&index, "4Abc01", ID, SECRET, Some(0));
+    server.committed();
     assert!(talk(server.plain, track(SECRET).as_bytes()).contains(NOINFO));
     assert!(talk(server.plain, b"TRACK a@b YWJj\r\n").contains(NOINFO));
 }
@@ -351,6 +382,7 @@ fn grant_track_revoke_from_end_to_end() {
         &index_path(&index),
         &["grant", "4Abc01", "--for", "user2@example1.com", "--timeout", "2h", "--json", "--server", "mx.test"],
     ));
+    server.committed();
     let seen = json(&ask(one["url"].as_str().unwrap(), &["--json"]));
     assert_eq!(seen["recipients"].as_array().unwrap().len(), 1);
     // Many at once.
@@ -361,11 +393,36 @@ fn grant_track_revoke_from_end_to_end() {
     assert_eq!(String::from_utf8(out.stdout).unwrap().lines().count(), 40);
     // Taken back.
     assert!(msgtrk(&index_path(&index), &["revoke", &text("url")]).status.success());
+    server.committed();
     assert_eq!(ask(&text("url"), &[]).status.code(), Some(1));
     assert!(ask(one["url"].as_str().unwrap(), &[]).status.success());
     assert_eq!(msgtrk(&index_path(&index), &["revoke", &text("url")]).status.code(), Some(1));
     assert!(msgtrk(&index_path(&index), &["revoke", one["envelope_id"].as_str().unwrap()]).status.success());
+    server.committed();
     assert_eq!(ask(one["url"].as_str().unwrap(), &[]).status.code(), Some(1));
+}
+
+#[test]
+fn rfc3887_2_5_the_client_waits_two_minutes_at_least() {
+    let index = Index::new();
+    let out = msgtrk(&index_path(&index), &["track", "mtqp://127.0.0.1/track/a@b/YWJj", "--timeout", "119"]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("120"), "{out:?}");
+    let roots = std::sync::Arc::new(rustls::RootCertStore::empty());
+    let options = msgtrk::mtqp::client::Options::new(msgtrk::mtqp::client::TlsMode::Prefer, roots);
+    assert!(options.answer_timeout >= Duration::from_secs(120));
+}
+
+#[test]
+fn rfc3887_3_a_server_that_is_out_of_service_is_said_to_be() {
+    let index = delivered();
+    let server = serve(&index, config("out_of_service = \"temporarily\""));
+    let memory = index.dir.path().join("memory.json").display().to_string();
+    let url = format!("mtqp://mx.test/track/{ID}/{SECRET}");
+    let out = msgtrk(&index_path(&index), &["track", &url, "--resolve", &fixed(server.plain, "mx.test"), "--memory", &memory]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("out of service: mtqp/admin Service down for admin"), "{out:?}");
+    assert_eq!(talk(server.plain, track(SECRET).as_bytes()).lines().count(), 1, "no command is answered");
 }
 
 #[test]
@@ -414,20 +471,40 @@ fn r8_thousands_of_mails_with_a_copied_message_id_neither_show_nor_crowd_out() {
 }
 
 #[test]
+fn r8_mails_with_a_copied_message_id_hide_no_witness() {
+    // Real lines: the recipient's rule threw the mail away, and its sender is not to learn of it. Copies come later.
+    let all = std::fs::read_to_string("sample-logs/exim/mail.log").unwrap();
+    let id = "exim1.0148.kt2kv3@client.example.test";
+    let of_it = |l: &&str| l.contains(" store ") && (l.contains("E69629FC542") || l.contains(id));
+    let mut log: String = all.lines().filter(of_it).map(|l| format!("{l}\n")).collect();
+    let opaque = |log: &str| {
+        let index = index_of(log);
+        bind(&index, "E69629FC542", ID, SECRET, Some(clock() + 30 * 365 * 86_400));
+        let said = talk(serve(&index, config("")).plain, track(SECRET).as_bytes());
+        assert!(said.contains("disc@example.test"), "{said}");
+        said.contains("Action: opaque") && !said.contains("Action: delivered")
+    };
+    assert!(opaque(&log), "{log}");
+    let copies: String = (0..300).map(copy).collect();
+    let copies = copies.replace("m1@example.com", id).replace("2001-01-01T15:15:16-05:00", "2026-11-23T12:49:36+00:00");
+    log.push_str(&copies);
+    assert!(opaque(&log));
+}
+
+#[test]
 fn r8_every_hand_over_by_queue_id_in_real_logs_is_proven_and_every_answer_can_be_written() {
     use msgtrk::model::journey::{By, journey_of};
     use msgtrk::model::record::Role;
     use msgtrk::mtqp::answer::{Opened, Policy, answer, proof::proves};
-    use msgtrk::mtqp::tracker::ByProof;
     let policy = Policy::default();
     for (dir, least) in [("sample-logs/postfix", 500), ("sample-logs/exim", 300)] {
         let index = Index::new();
         index.fill(&[PathBuf::from(dir)], "localhost");
-        let store = index.store();
+        let view = view(&index);
         let (mut edges, mut parts) = (0, 0);
         for r in index.records().iter().map(|r| r.derive()).filter(|r| r.role == Role::Hop) {
             let root = r.key.clone();
-            let journey = journey_of(&mut ByProof::new(&store), r).unwrap().unwrap();
+            let journey = journey_of(&mut view.walk_by_proof(), r).unwrap().unwrap();
             for e in journey.edges.iter().filter(|e| e.by == By::QueueId && e.from == root) {
                 let of = |key: &str| journey.records.iter().find(|r| r.key == key).unwrap();
                 let (a, b) = (of(&e.from), of(&e.to));
@@ -466,7 +543,6 @@ fn rfc3886_4_2_answers_from_real_logs_name_only_whom_the_sender_addressed() {
     use msgtrk::model::event::Action;
     use msgtrk::model::journey::{folded, journey_of};
     use msgtrk::mtqp::answer::{Opened, Policy, answer};
-    use msgtrk::mtqp::tracker::ByProof;
     use std::collections::{HashMap, HashSet};
     for dir in ["sample-logs/postfix", "sample-logs/exim"] {
         let mut addressed: HashMap<String, HashSet<String>> = HashMap::new();
@@ -486,14 +562,14 @@ fn rfc3886_4_2_answers_from_real_logs_name_only_whom_the_sender_addressed() {
         }
         let index = Index::new();
         index.fill(&[PathBuf::from(dir)], "localhost");
-        let store = index.store();
+        let view = view(&index);
         let (mut answers, mut expanded) = (0, 0);
         for (id, to) in &addressed {
             for j in index.trace(id) {
                 // The first hop: the client is no host of ours.
                 let roots = j.records.iter().filter(|r| !j.edges.iter().any(|e| e.to == r.key) && r.message_id.as_ref() == Some(id));
                 for r in roots.filter(|r| r.client.name.as_deref().is_some_and(|n| n.starts_with("client"))) {
-                    let journey = journey_of(&mut ByProof::new(&store), r.clone()).unwrap().unwrap();
+                    let journey = journey_of(&mut view.walk_by_proof(), r.clone()).unwrap().unwrap();
                     let a = answer(&[Opened { journey, root: r.key.clone(), only: None, ends: 0 }], &Policy::default(), "e@x");
                     for p in a.parts.iter().flat_map(|p| &p.recipients).filter(|p| p.original_recipient.kind == "rfc822") {
                         let original = folded(&p.original_recipient.value);

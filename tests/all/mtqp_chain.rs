@@ -118,6 +118,62 @@ fn a_message_from_a_to_b_to_c_is_tracked_by_referral_with_the_client() {
     assert!(tree.contains("└─ ") && tree.contains("mx.c.test"), "{tree}");
 }
 
+/// What a gateway behind the MTA notes of a recipient's next host.
+fn noted(server: &Server, host: &str, recipient: &str, next: &str, tracks: bool) {
+    use msgtrk::smtp::binding::{Binder, Next, Place};
+    let parsers = msgtrk::parse::Parsers::load(None).unwrap();
+    let binder = Binder { open: server.open.clone(), bell: Default::default(), parsers, config: Default::default() };
+    let place = Place { host: host.into(), mta: "postfix".into(), instance: "postfix".into() };
+    let next = Next { host: next.into(), ip: Some("192.0.2.9".into()), tracks };
+    binder.next_host(&place, b"4Abc01", recipient.as_bytes(), &next, 978_380_116_000_000).unwrap();
+}
+
+#[test]
+fn rfc3886_3_3_3_a_host_that_took_the_mark_is_known_to_track_and_referred_to() {
+    // The MTA's log names the gateway behind it as next host; the gateway saw who took the message, and whether it took the mark.
+    let through_gateway = |host: &str, client: &str, ip: &str| {
+        let one = log(host, client, Some("127.0.0.1")).replace("[192.0.2.9]:25", &format!("[{ip}]:10026"));
+        let line = one.lines().find(|l| l.contains("to=<u@c.test>")).unwrap();
+        let v = line.replace("u@c.test", "v@d.test").replace("9Zzz09", "9Zzz10");
+        let index = index_of(&one.replace(line, &format!("{line}\n{v}")).replace("nrcpt=1", "nrcpt=2"));
+        bind(&index, "4Abc01", ID, SECRET, None);
+        index
+    };
+    let (ia, ib, ic) = (through_gateway("mx.a.test", "sender.test", "127.0.0.1"), through_gateway("mx.b.test", "mx.a.test", "::1"), c());
+    let sc = serve_at(&ic, config(""), "127.0.0.3:0", clock);
+    let sb = serve_at(&ib, config(""), "127.0.0.2:0", clock);
+    let sa = serve(&ia, config(""));
+    assert_eq!(told(&track(sa.plain)), ["mx.a.test relayed 2.1.9", "mx.a.test relayed 2.1.9"], "nothing is known of next hosts");
+    noted(&sa, "mx.a.test", "u@c.test", "mx.b.test", true);
+    noted(&sa, "mx.a.test", "v@d.test", "mx.d.test", false);
+    noted(&sb, "mx.b.test", "u@c.test", "mx.c.test", true);
+    let said = track(sa.plain);
+    // In whichever order: both were handed over in one second.
+    let mut actions = told(&said);
+    actions.sort();
+    assert_eq!(actions, ["mx.a.test relayed 2.1.9", "mx.a.test transferred 2.0.0"]);
+    assert!(said.contains("Remote-MTA: dns; mx.b.test") && said.contains("Remote-MTA: dns; mx.d.test"), "{said}");
+    let memory = ia.dir.path().join("memory").display().to_string();
+    let names = [("a", sa.plain), ("mx.b.test", sb.plain), ("mx.c.test", sc.plain)].map(|(n, a)| format!("{n}={a}"));
+    let url = format!("mtqp://a/track/{ID}/{SECRET}");
+    let mut args = vec!["track", &url, "--json", "--memory", &memory];
+    names.iter().for_each(|n| args.extend(["--resolve", n]));
+    let out = msgtrk(ia.dir.path(), &args);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let seen: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let mut ends: Vec<_> = seen["recipients"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| format!("{} {} at {}", r["original_recipient"], r["action"], r["at"]))
+        .collect();
+    ends.sort();
+    let (delivered, relayed) = (r#""u@c.test" "delivered" at "mx.c.test""#, r#""v@d.test" "relayed" at "mx.a.test""#);
+    assert!(ends.iter().any(|e| e == delivered) && ends.iter().any(|e| e == relayed), "{ends:?}");
+    // mx.d.test took no mark: nobody was sent there, and nothing was said of it.
+    assert!(!String::from_utf8_lossy(&out.stderr).contains("mx.d.test"));
+}
+
 /// A fake next server: what it does with each connection.
 fn fake(behave: impl Fn(std::net::TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.2:0").unwrap();

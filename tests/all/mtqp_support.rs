@@ -1,13 +1,16 @@
 //! A tracking server in process, with an index made of log lines and bindings.
 
 use crate::support::Index;
+use msgtrk::daemon::tracker::ViewTracker;
 use msgtrk::ingest::bind::{Bind, change};
 use msgtrk::ingest::commit::{Sink, Work};
+use msgtrk::ingest::open::{OpenRecords, View};
+use msgtrk::ledger::Change;
 use msgtrk::model::record::StoredRecord;
 use msgtrk::mtqp::command::Secret;
 use msgtrk::mtqp::config::{Certificate, ServerConfig};
 use msgtrk::mtqp::server::{Handle, spawn};
-use msgtrk::mtqp::tracker::StoreTracker;
+use msgtrk::store::Store;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -41,10 +44,31 @@ pub fn record(index: &Index, queue_id: &str) -> StoredRecord {
 /// Binds an envelope id and the hash of a secret to a record. `expires`: seconds since 1970, 0 takes it back.
 pub fn bind(index: &Index, queue_id: &str, envelope_id: &str, secret: &str, expires: Option<i64>) {
     let record = record(index, queue_id);
+    commit(index, vec![binding(&record, envelope_id, secret, expires)]);
+}
+
+/// As [`bind`], for several.
+pub fn bind_all(index: &Index, queue_ids: &[String], envelope_id: &str, secret: &str) {
+    let records = index.records();
+    let mine = records.iter().filter(|r| queue_ids.contains(&r.slot.queue_id));
+    let changes: Vec<Change> = mine.map(|r| binding(r, envelope_id, secret, None)).collect();
+    assert_eq!(changes.len(), queue_ids.len());
+    commit(index, changes);
+}
+
+fn binding(record: &StoredRecord, envelope_id: &str, secret: &str, expires: Option<i64>) -> Change {
     let certifier = Secret::from_base64(secret).unwrap().certifier();
-    let b = Bind { envelope_id, certifier: &certifier, expires, recipient: None, by: "test", now: 0 };
+    change(record, &Bind { envelope_id, certifier: &certifier, expires, recipient: None, by: "test", now: 0 }).unwrap()
+}
+
+fn commit(index: &Index, changes: Vec<Change>) {
     let store = index.store();
-    crate::support::committer(&store).commit(Work { changes: vec![change(&record, &b).unwrap()], ..Work::default() }).unwrap();
+    crate::support::committer(&store).commit(Work { changes, ..Work::default() }).unwrap();
+}
+
+/// The index as the server reads it.
+pub fn view(index: &Index) -> View {
+    View::new(Arc::new(index.store()), Arc::default())
 }
 
 /// A server that goes with the test.
@@ -53,6 +77,16 @@ pub struct Server {
     pub handle: Option<Handle>,
     pub plain: SocketAddr,
     pub tls: Option<SocketAddr>,
+    store: Arc<Store>,
+    pub open: Arc<OpenRecords>,
+}
+
+impl Server {
+    /// Something was committed by somebody else: what the daemon's writer, by which all commits go, does after each.
+    pub fn committed(&self) {
+        self.store.reload().unwrap();
+        self.open.stored_elsewhere();
+    }
 }
 
 impl Drop for Server {
@@ -78,10 +112,12 @@ pub fn serve_at(index: &Index, mut config: ServerConfig, listen: &str, clock: fn
         config.listen_tls = vec!["127.0.0.1:0".parse().unwrap()];
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let tracker = Arc::new(StoreTracker::new(index.store()));
+    let (store, open) = (Arc::new(index.store()), Arc::new(OpenRecords::default()));
+    let view = View::new(Arc::clone(&store), Arc::clone(&open));
+    let tracker = Arc::new(ViewTracker { view, figures: Arc::default(), queries: Arc::default() });
     let handle = runtime.block_on(spawn(config, tracker, clock)).unwrap();
     let (plain, tls) = (handle.plain_addresses()[0], handle.tls_addresses().first().copied());
-    Server { runtime, handle: Some(handle), plain, tls }
+    Server { runtime, handle: Some(handle), plain, tls, store, open }
 }
 
 /// A self-signed certificate for names, in files.

@@ -2,9 +2,9 @@
 
 use crate::mtqp_support::*;
 use crate::support::{Index, msgtrk};
-use msgtrk::mtqp::config::ServerConfig;
+use msgtrk::mtqp::config::{Certificate, ServerConfig};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -180,6 +180,60 @@ fn the_client_requires_prefers_or_leaves_tls_and_notices_when_it_is_gone() {
     let gone = ask(&plain, &[]);
     assert!(gone.status.success());
     assert!(String::from_utf8_lossy(&gone.stderr).contains("offered TLS before"), "{gone:?}");
+}
+
+/// A server that reads the client's first command in the clear, answers it, with more behind its answer, and shakes hands; then
+/// greets, and answers one TRACK. Gives what came in the clear, and what came over TLS.
+fn fake(certificate: &Certificate) -> (std::net::SocketAddr, std::thread::JoinHandle<(String, String)>) {
+    let pem = |p: &std::path::Path| std::fs::read(p).unwrap();
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem(&certificate.chain)).map(|c| c.unwrap()).collect();
+    let key = PrivateKeyDer::from_pem_slice(&pem(&certificate.key)).unwrap();
+    let builder = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let config = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let thread = std::thread::spawn(move || {
+        let (mut tcp, _) = listener.accept().unwrap();
+        tcp.write_all(b"+OK+/MTQP ready\r\nSTARTTLS\r\n.\r\n").unwrap();
+        let mut clear = [0; 512];
+        let n = tcp.read(&mut clear).unwrap();
+        let clear = String::from_utf8_lossy(&clear[..n]).into_owned();
+        // What somebody in the middle would add: a greeting, and an answer to the TRACK that is to come.
+        tcp.write_all(b"+OK go on\r\n+OK/MTQP injected\r\n-ERR/noinfo injected\r\n").unwrap();
+        let mut session = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+        let mut tls = rustls::Stream::new(&mut session, &mut tcp);
+        tls.write_all(b"+OK/MTQP ready\r\n").unwrap();
+        let mut secret = [0; 512];
+        let n = tls.read(&mut secret).unwrap();
+        tls.write_all(b"-ERR/noinfo the real answer\r\n").unwrap();
+        let _ = tls.flush();
+        let _ = tls.read(&mut [0; 512]);
+        (clear, String::from_utf8_lossy(&secret[..n]).into_owned())
+    });
+    (at, thread)
+}
+
+#[test]
+fn rfc3887_6_the_client_names_the_host_begins_tls_at_once_and_forgets_what_came_before() {
+    let index = index();
+    let own = certificate(index.dir.path(), "fake", &["mx.a.test"]);
+    let (at, server) = fake(&own);
+    let options = {
+        let roots = msgtrk::mtqp::tls::roots(Some(&own.chain)).unwrap();
+        msgtrk::mtqp::client::Options::new(msgtrk::mtqp::client::TlsMode::Require, roots)
+    };
+    let target = msgtrk::mtqp::names::Target { name: "mx.a.test".into(), address: at, listed: true };
+    let secret = msgtrk::mtqp::command::Secret::from_base64(SECRET).unwrap();
+    let claim = msgtrk::mtqp::command::Claim { envelope_id: ID.into(), secret };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let replies = runtime.block_on(async {
+        let mut connection = msgtrk::mtqp::client::connect(&[target], &options).await.unwrap();
+        connection.track(&[claim]).await.unwrap()
+    });
+    assert_eq!(replies[0].text, "the real answer");
+    let (clear, over_tls) = server.join().unwrap();
+    assert_eq!(clear, "STARTTLS mx.a.test\r\n");
+    assert!(over_tls.starts_with("TRACK "), "{over_tls}");
 }
 
 /// Runs another client with input, and gives its output; `None` (and a word) where it is not installed.

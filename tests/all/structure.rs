@@ -33,7 +33,8 @@ fn allowed(module: &str) -> Option<&'static [&'static str]> {
         // Without I/O (R5): neither the store nor a socket is in reach.
         "mtqp::command" | "mtqp::reply" | "mtqp::session" | "mtqp::uri" | "mtqp::addresses" => Some(&["model", "mtqp"]),
         "mtqp::answer" => Some(&["model", "trkstat", "mtqp"]),
-        "mtqp" => Some(&["model", "trkstat", "store", "mtqp"]),
+        "dns" => Some(&[]),
+        "mtqp" => Some(&["model", "trkstat", "store", "dns", "mtqp"]),
         "smtp::command" | "smtp::reply" | "smtp::data" | "smtp::session" | "smtp::proxy" => Some(&["smtp"]),
         "config" => Some(&["model", "resolve", "mtqp", "smtp"]),
         "ingest" => Some(&["model", "source", "parse", "resolve", "ledger", "store", "config", "ingest"]),

@@ -129,7 +129,7 @@ fn url(all: &[Sent], id: &str) -> anyhow::Result<ExitCode> {
 fn refresh(cx: &Context, a: &Arguments, store: &SentStore, all: &mut [Sent]) -> anyhow::Result<bool> {
     let open: Vec<&mut Sent> = all.iter_mut().filter(|s| s.tracked && !s.is_over()).collect();
     let uris: Vec<Uri> = open.iter().map(|s| uri(s)).collect::<Result<_, _>>()?;
-    let answers = track::journeys(&uris, &a.resolve, a.ca.as_deref())?;
+    let answers = track::journeys(cx, &uris, &a.resolve, a.ca.as_deref())?;
     let mut fine = true;
     for (sent, answer) in open.into_iter().zip(answers) {
         let journey = match answer {

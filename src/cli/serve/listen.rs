@@ -67,7 +67,15 @@ fn gateways(
     let (open, bell) = (Arc::clone(&running.open), Arc::clone(&running.bell));
     let binder = Arc::new(Binder { open, bell, parsers: cx.load_parsers()?, config: config.smtp.clone() });
     let (this_host, host_name) = (a.host.clone().unwrap_or_else(this_host), |name: &str| cx.site.host_name(name));
-    let setup = Setup { binder, listen: &a.smtp, out: a.smtp_out, this_host: &this_host, host_name: &host_name, view: view.clone() };
+    let setup = Setup {
+        binder,
+        listen: &a.smtp,
+        out: a.smtp_out,
+        this_host: &this_host,
+        host_name: &host_name,
+        name_servers: &config.name_servers,
+        view: view.clone(),
+    };
     Ok(start(runtime, &setup)?)
 }
 
@@ -85,5 +93,6 @@ fn mtqp_config(a: &Arguments, config: &Config) -> Option<ServerConfig> {
         mtqp.answer.own_domains = config.site.domains.clone();
     }
     mtqp.answer.aliases = config.site.aliases().clone();
+    mtqp.name_servers = config.name_servers.clone();
     Some(mtqp)
 }

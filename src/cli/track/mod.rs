@@ -9,7 +9,7 @@ use crate::model::event::Action;
 use crate::model::journey::Journey;
 use crate::mtqp::addresses::is_public;
 use crate::mtqp::client::{Connection, Options, TlsMode, connect};
-use crate::mtqp::command::{Claim, Secret, bare};
+use crate::mtqp::command::{Claim, Secret, bare, is_domain};
 use crate::mtqp::names::{Names, Target};
 use crate::mtqp::reply::{Indicator, Reply};
 use crate::mtqp::tls;
@@ -19,7 +19,7 @@ use anyhow::{Context as _, anyhow, bail};
 use memory::Memory;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -52,8 +52,8 @@ pub struct Arguments {
     /// Take NAME's tracking server to be at ADDR:PORT, whatever the DNS says
     #[arg(long, value_name = "NAME=ADDR:PORT")]
     resolve: Vec<String>,
-    /// Seconds to wait for an answer
-    #[arg(long, value_name = "S", default_value_t = 130, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    /// Seconds to wait for an answer; servers that ask others take up to 120
+    #[arg(long, value_name = "S", default_value_t = 130, value_parser = clap::value_parser!(u64).range(120..=3600))]
     timeout: u64,
     /// Ask the named server only
     #[arg(long)]
@@ -85,10 +85,9 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
         tls::roots(a.ca.as_deref())?,
     );
     options.answer_timeout = Duration::from_secs(a.timeout);
-    options.connect_timeout = options.connect_timeout.min(options.answer_timeout);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let memory = Memory::open(a.memory.clone());
-    let mut agent = Agent { options, names: None, fixed: fixed(&a.resolve)?, memory };
+    let mut agent = Agent { options, names: None, fixed: fixed(&a.resolve)?, name_servers: cx.name_servers.clone(), memory };
     let answers = runtime.block_on(agent.all(&wanted, !a.no_referrals && !a.raw));
     agent.memory.save();
     let mut code = ExitCode::SUCCESS;
@@ -114,13 +113,15 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// When nothing can be asked at all.
 pub(super) fn journeys(
+    cx: &Context,
     wanted: &[Uri],
     resolve: &[String],
     ca: Option<&std::path::Path>,
 ) -> anyhow::Result<Vec<anyhow::Result<Option<Journey>>>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let options = Options::new(TlsMode::Prefer, tls::roots(ca)?);
-    let mut agent = Agent { options, names: None, fixed: fixed(resolve)?, memory: Memory::open(None) };
+    let mut agent =
+        Agent { options, names: None, fixed: fixed(resolve)?, name_servers: cx.name_servers.clone(), memory: Memory::open(None) };
     let answers = runtime.block_on(agent.all(wanted, true));
     agent.memory.save();
     let one = |f: Found| (!f.parts.is_empty()).then(|| view::journey(&f.parts));
@@ -173,13 +174,14 @@ struct Agent {
     options: Options,
     names: Option<Names>,
     fixed: BTreeMap<String, SocketAddr>,
+    name_servers: Vec<SocketAddr>,
     memory: Memory,
 }
 
 impl Agent {
     /// Answers in the order of the URLs; those of one server in one session.
     async fn all(&mut self, wanted: &[Uri], referrals: bool) -> Vec<anyhow::Result<Found>> {
-        self.names = Some(Names::system(&self.fixed));
+        self.names = Some(Names::by_dns(&self.fixed, &self.name_servers));
         let mut by_server: BTreeMap<(String, Option<u16>), Vec<usize>> = BTreeMap::new();
         for (n, uri) in wanted.iter().enumerate() {
             by_server.entry((uri.host.clone(), uri.port)).or_default().push(n);
@@ -191,14 +193,14 @@ impl Agent {
         for ((host, port), places) in sessions {
             let claims: Vec<Claim> = places.iter().filter_map(|n| Some(wanted.get(*n)?.claim.clone())).collect();
             let said = self.ask(&host, port, &claims, None).await;
-            let private = said.as_ref().is_ok_and(|(_, private)| *private);
+            let peer = said.as_ref().ok().map(|(_, peer)| *peer);
             let mut replies = match said {
                 Ok((replies, _)) => replies.into_iter().map(Ok).collect::<Vec<_>>(),
                 Err(e) => claims.iter().map(|_| Err(anyhow!("{}: {}", clean(&host), super::in_words(&e)))).collect(),
             };
             for (place, claim) in places.iter().zip(&claims).rev() {
                 let found = match replies.pop() {
-                    Some(Ok(reply)) => self.followed(&host, claim, reply, referrals, private).await,
+                    Some(Ok(reply)) => self.followed(&host, claim, reply, referrals, peer).await,
                     Some(Err(e)) => Err(e),
                     None => Err(anyhow!("no answer")),
                 };
@@ -210,19 +212,13 @@ impl Agent {
         answers.into_iter().map(|a| a.unwrap_or_else(|| Err(anyhow!("no answer")))).collect()
     }
 
-    /// One session. Also says whether the server's address is a private one. `only`: which addresses may be connected to.
-    async fn ask(
-        &mut self,
-        host: &str,
-        port: Option<u16>,
-        claims: &[Claim],
-        only: Option<fn(&Target) -> bool>,
-    ) -> anyhow::Result<(Vec<Reply>, bool)> {
+    /// One session; and the address of who took it. `by`: the address of the server whose word it is that this host be asked.
+    async fn ask(&mut self, host: &str, port: Option<u16>, claims: &[Claim], by: Option<IpAddr>) -> anyhow::Result<(Vec<Reply>, IpAddr)> {
         let names = self.names.as_ref().context("names")?;
         let mut targets = names.servers(host, port).await?;
-        targets.retain(|t| only.is_none_or(|f| f(t)));
-        let private = targets.iter().any(|t| t.listed || !is_public(&t.address.ip()));
+        targets.retain(|t| by.is_none_or(|by| may_follow(&by, t)));
         let mut connection: Connection = connect(&targets, &self.options).await?;
+        let peer = connection.peer.ip();
         let key = port.map_or_else(|| host.to_string(), |p| format!("{host}:{p}"));
         let wanted = self.options.tls != TlsMode::Off;
         for warning in self.memory.learn(&key, connection.offered_tls, wanted, connection.tls.as_ref()) {
@@ -230,26 +226,28 @@ impl Agent {
         }
         let replies = connection.track(claims).await?;
         connection.quit().await;
-        Ok((replies, private))
+        Ok((replies, peer))
     }
 
     /// Asks on where the message was transferred to a host that this answer has no part of (RFC 3886, 3.3.3).
-    async fn followed(&mut self, host: &str, claim: &Claim, reply: Reply, referrals: bool, private: bool) -> anyhow::Result<Found> {
+    async fn followed(&mut self, host: &str, claim: &Claim, reply: Reply, referrals: bool, peer: Option<IpAddr>) -> anyhow::Result<Found> {
         let mut parts = parts_of(&reply, claim)?;
+        // The address that sent each part.
+        let mut from = vec![peer; parts.len()];
         let mut asked = vec![host.to_ascii_lowercase()];
-        while let Some(next) = unfollowed(&parts).into_iter().find(|h| referrals && !asked.contains(h)) {
+        while let Some((next, by)) = unfollowed(&parts).into_iter().find(|(h, _)| referrals && !asked.contains(h)) {
             if asked.len() >= MAX_HOSTS {
                 anstream::eprintln!("msgtrk: warning: more hosts than are asked for one message");
                 break;
             }
             asked.push(next.clone());
-            // A public server's word opens no connection to a private address.
-            let only: Option<fn(&Target) -> bool> = if private { None } else { Some(|t| t.listed || is_public(&t.address.ip())) };
-            match self.ask(&next, None, std::slice::from_ref(claim), only).await {
-                Ok((replies, _)) => {
+            let by = from.get(by).copied().flatten();
+            match self.ask(&next, None, std::slice::from_ref(claim), by).await {
+                Ok((replies, peer)) => {
                     for r in replies {
                         parts.extend(parts_of(&r, claim).unwrap_or_default().into_iter().filter(|p| !view::is_opaque(p)));
                     }
+                    from.resize(parts.len(), Some(peer));
                 }
                 Err(e) => anstream::eprintln!(
                     "msgtrk: warning: {} took the message, but cannot be asked: {}",
@@ -272,11 +270,19 @@ fn parts_of(reply: &Reply, claim: &Claim) -> anyhow::Result<Vec<Part>> {
     Ok(parts.into_iter().filter(|p| trkstat::from_xtext(bare(&p.envelope_id)) == wanted).collect())
 }
 
-/// Hosts that took the message and track it, and that no part is from.
-fn unfollowed(parts: &[Part]) -> Vec<String> {
-    let transferred = parts.iter().flat_map(|p| &p.recipients).filter(|r| r.action == Action::Transferred);
-    let hosts = transferred.filter_map(|r| r.remote_mta.as_ref()).filter(|m| m.kind == "dns").map(|m| m.name.to_ascii_lowercase());
-    hosts.filter(|h| !parts.iter().any(|p| p.reporting_mta.name.eq_ignore_ascii_case(h))).collect()
+/// Whether the word of the server at this address may lead to a target: a public one's never to a private address. What counts is
+/// the address that answered: a public host's name may have private addresses, too.
+fn may_follow(by: &IpAddr, to: &Target) -> bool {
+    to.listed || !is_public(by) || is_public(&to.address.ip())
+}
+
+/// Hosts that took the message and track it, and that no part is from; each with the place of the part that names it.
+fn unfollowed(parts: &[Part]) -> Vec<(String, usize)> {
+    let recipients = parts.iter().enumerate().flat_map(|(n, p)| p.recipients.iter().map(move |r| (n, r)));
+    let transferred = recipients.filter(|(_, r)| r.action == Action::Transferred);
+    let hosts = transferred.filter_map(|(n, r)| Some((r.remote_mta.as_ref().filter(|m| m.kind == "dns")?.name.to_ascii_lowercase(), n)));
+    let open = |h: &str| is_domain(h) && !parts.iter().any(|p| p.reporting_mta.name.eq_ignore_ascii_case(h));
+    hosts.filter(|(h, _)| open(h)).collect()
 }
 
 /// Prints one answer; whether anything is known of the message.
@@ -313,4 +319,55 @@ fn show(cx: &Context, a: &Arguments, found: &Found) -> anyhow::Result<bool> {
         }
     }
     Ok(!found.parts.iter().all(view::is_opaque))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trkstat::{Address, Mta, Recipient};
+
+    fn target(address: &str, listed: bool) -> Target {
+        Target { name: "b.test".into(), address: address.parse().unwrap(), listed }
+    }
+
+    #[test]
+    fn a_public_servers_word_leads_to_no_private_address() {
+        let public: IpAddr = "8.8.8.8".parse().unwrap();
+        for private in ["127.0.0.1:1038", "10.0.0.1:1038", "[::1]:1038", "[::ffff:127.0.0.1]:1038", "169.254.169.254:80"] {
+            assert!(!may_follow(&public, &target(private, false)), "{private}");
+            assert!(may_follow(&public, &target(private, true)), "{private}: the user named it");
+            assert!(may_follow(&"10.0.0.9".parse().unwrap(), &target(private, false)), "{private}");
+        }
+        assert!(may_follow(&public, &target("1.1.1.1:1038", false)));
+    }
+
+    #[test]
+    fn rfc3886_3_3_3_only_transferred_is_followed() {
+        let mut part = Part {
+            envelope_id: "e@x".into(),
+            reporting_mta: Mta::dns("a.test"),
+            arrival_date: 900,
+            extensions: vec![],
+            recipients: vec![],
+        };
+        for (n, action) in
+            [Action::Relayed, Action::Delivered, Action::Expanded, Action::Failed, Action::Transferred].into_iter().enumerate()
+        {
+            let next = Some(Mta::dns(format!("Mx{n}.b.test")));
+            let who = Address::mail("u@x");
+            part.recipients.push(Recipient {
+                action,
+                remote_mta: next,
+                last_attempt_date: Some(1_000),
+                ..Recipient::opaque(who.clone(), who)
+            });
+        }
+        assert_eq!(unfollowed(std::slice::from_ref(&part)), [("mx4.b.test".to_string(), 0)]);
+        let answered = Part { reporting_mta: Mta::dns("MX4.b.test"), recipients: vec![], ..part.clone() };
+        assert_eq!(unfollowed(&[part.clone(), answered]), []);
+        // What is no host name is none, whoever says so.
+        part.recipients.retain(|r| r.action == Action::Transferred);
+        part.recipients.iter_mut().for_each(|r| r.remote_mta = Some(Mta::dns("b.test\rQUIT")));
+        assert_eq!(unfollowed(&[part]), []);
+    }
 }

@@ -13,8 +13,8 @@ use crate::trkstat::{self, Address, Mta, Part};
 /// Adds the parts of one opened record to an answer. `left` counts down the recipients that may still be shown.
 pub(super) fn draw(o: &Opened, nodes: &[Node], policy: &Policy, envelope_id: &str, left: &mut usize, out: &mut Answer) {
     let site = Site { nodes, policy, names: names(nodes, policy) };
-    for (n, node) in nodes.iter().enumerate() {
-        let lines: Vec<&Line> = node.lines.iter().filter(|l| site.is_shown(n, l)).collect();
+    for (n, lines) in site.blocks() {
+        let Some(node) = nodes.get(n) else { continue };
         if lines.is_empty() && !(n == 0 && node.lines.is_empty()) {
             continue;
         }
@@ -25,8 +25,8 @@ pub(super) fn draw(o: &Opened, nodes: &[Node], policy: &Policy, envelope_id: &st
             extensions: vec![],
             recipients: vec![],
         };
-        for l in lines.iter().take(*left) {
-            let (recipient, onward) = site.recipient(node.record, l);
+        for (record, l) in lines.iter().take(*left) {
+            let (recipient, onward) = site.recipient(record, l);
             out.onward.extend(onward.map(|host| Onward { part: out.parts.len(), recipient: part.recipients.len(), host }));
             part.recipients.push(recipient);
         }
@@ -36,21 +36,27 @@ pub(super) fn draw(o: &Opened, nodes: &[Node], policy: &Policy, envelope_id: &st
             part.extensions.push(("X-Recipients-Left-Out".into(), cut.to_string()));
         }
         if part.recipients.is_empty() {
-            part.recipients.push(nobody(node.record, o));
+            part.recipients.push(nobody(node.record, o, policy));
         }
         out.parts.push(part);
     }
 }
 
 /// The message is here, but no log line named a recipient that may be shown.
-fn nobody(r: &Record, o: &Opened) -> trkstat::Recipient {
+fn nobody(r: &Record, o: &Opened, policy: &Policy) -> trkstat::Recipient {
     let a = o.only.as_deref().map_or_else(Address::unknown, address);
     let mut p = trkstat::Recipient::opaque(a.clone(), a);
     if !r.closed {
         p.action = Action::Delayed;
         p.status = "4.0.0".into();
+        p.will_retry_until = retry_until(r, policy);
     }
     p
+}
+
+/// Until when a message that lies queued is tried, seconds since 1970, where that is known.
+fn retry_until(r: &Record, policy: &Policy) -> Option<i64> {
+    policy.queue_lifetime(&r.mta).map(|s| r.arrival_date.micros.div_euclid(1_000_000) + s)
 }
 
 struct Site<'a> {
@@ -92,11 +98,25 @@ impl Site<'_> {
         self.names.get(n).cloned().unwrap_or_else(|| "unknown".into())
     }
 
+    /// The nodes that get a part of their own, and which lines of which records stand in it.
+    fn blocks(&self) -> Vec<(usize, Vec<(&Record, &Line)>)> {
+        let mut blocks: Vec<(usize, Vec<(&Record, &Line)>)> = Vec::new();
+        for (n, node) in self.nodes.iter().enumerate() {
+            let lines = node.lines.iter().filter(|l| self.is_shown(n, l)).map(|l| (node.record, l));
+            match blocks.first_mut().filter(|_| self.policy.look == Look::Combined) {
+                Some((_, all)) => all.extend(lines),
+                None => blocks.push((n, lines.collect())),
+            }
+        }
+        blocks
+    }
+
     fn is_shown(&self, n: usize, l: &Line) -> bool {
         match self.policy.look {
             Look::Full => true,
             Look::EdgeOnly => n == 0,
             Look::FinalHop => n == 0 || l.next.is_none(),
+            Look::Combined => l.next.is_none(),
         }
     }
 
@@ -105,7 +125,8 @@ impl Site<'_> {
         let next = l.next?;
         match self.policy.look {
             Look::Full => Some(next),
-            Look::EdgeOnly => None,
+            // What is shown of a recipient here is its last word: nothing follows.
+            Look::EdgeOnly | Look::Combined => None,
             Look::FinalHop => Some(self.last(next, &l.original)),
         }
     }
@@ -139,7 +160,6 @@ impl Site<'_> {
         };
         let attempted = (p.attempts > 0 || p.last_attempt_date.is_some()) && action != Action::Opaque;
         let date = p.last_attempt_date.unwrap_or(r.last_event_date).micros.div_euclid(1_000_000);
-        let retry = self.policy.queue_lifetime(&r.mta).map(|s| r.arrival_date.micros.div_euclid(1_000_000) + s);
         let group = trkstat::Recipient {
             original_recipient: address(&l.original),
             final_recipient: address(&p.final_recipient),
@@ -147,7 +167,7 @@ impl Site<'_> {
             status: status(action, &p.status),
             remote_mta: self.remote(p, l, next, action).filter(|_| attempted).map(|n| Mta::dns(host_text(&n))),
             last_attempt_date: attempted.then_some(date),
-            will_retry_until: retry.filter(|_| action == Action::Delayed && !r.closed),
+            will_retry_until: retry_until(r, self.policy).filter(|_| action == Action::Delayed && !r.closed),
             extensions: vec![],
         };
         (group, outside.filter(|_| matches!(action, Action::Relayed | Action::Transferred)))

@@ -14,6 +14,8 @@ pub enum Look {
     Full,
     /// The first hop and the last one of each recipient.
     FinalHop,
+    /// One part, in the first hop's name: each recipient as it ended inside (RFC 3887, example 11).
+    Combined,
     /// The first hop only; what it handed on inside is "relayed".
     EdgeOnly,
 }
@@ -33,7 +35,7 @@ pub enum Forwarding {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
-    /// `full`, `final-hop` or `edge-only`.
+    /// `full`, `final-hop`, `combined` or `edge-only`.
     pub look: Look,
     /// Hosts inside are all called by the name of the first hop (RFC 3887, example 12).
     pub hide_hosts: bool,

@@ -118,6 +118,9 @@ fn rfc3887_2_4_how_far_inside_an_answer_looks() {
         show(&three, &last),
         ["mx.x.test: u@x.test>u@x.test transferred 2.4.0 -> store.x.test", "store.x.test: u@x.test>u@x.test delivered 2.0.0"]
     );
+    // RFC 3887, example 11: the last hop's word in the first hop's name.
+    let combined = Policy { look: Look::Combined, ..own() };
+    assert_eq!(show(&three, &combined), ["mx.x.test: u@x.test>u@x.test delivered 2.0.0"]);
     let edge = Policy { look: Look::EdgeOnly, ..own() };
     assert_eq!(show(&three, &edge), ["mx.x.test: u@x.test>u@x.test relayed 2.1.9 -> in.x.test"]);
     let hidden = Policy { hide_hosts: true, public_name: Some("mail.x.test".into()), ..last };
@@ -322,7 +325,10 @@ fn rfc3886_3_3_7_what_lies_queued_says_until_when() {
     assert_eq!(r.last_attempt_date, Some(T + 1));
     // RFC 3886, 3: a part has a recipient, even if no line named one yet; and then no attempt was made (3.3.5, 3.3.6).
     let fresh = hop("mx.x.test", "A1", OUT, "m@s", 0, &[]);
-    assert_eq!(show(&[fresh], &own()), ["mx.x.test: unknown>unknown delayed 4.0.0"]);
+    assert_eq!(show(std::slice::from_ref(&fresh), &own()), ["mx.x.test: unknown>unknown delayed 4.0.0"]);
+    let journey = journey_of(&mut All(vec![fresh.clone()]), fresh.clone()).unwrap().unwrap();
+    let a = answer(&[Opened { journey, root: fresh.key, only: None, ends: 0 }], &own(), "e@x");
+    assert_eq!(a.parts[0].recipients[0].will_retry_until, Some(T + 5 * 86_400));
     let mut untold = two_hops();
     untold[1] = hop("store.x.test", "B2", MX, "m@s", 1, &[]);
     assert_eq!(show(&untold, &own())[1..], ["store.x.test: u@x.test>u@x.test delayed 4.0.0"]);
@@ -373,4 +379,42 @@ fn rfc3887_4_a_claim_of_two_records_of_one_message_shows_each_once() {
     };
     let a = answer(&[open(&records[0]), open(&records[1])], &own(), "e@x");
     assert_eq!(a.parts.len(), 2);
+}
+
+#[test]
+fn rfc3887_4_1_combined_blocks_show_each_recipient_once_as_it_ended() {
+    let to = |who, last| (who, last, Action::Relayed, "store.x.test", "192.0.2.2", "B2");
+    let records = [
+        hop(
+            "mx.x.test",
+            "A1",
+            OUT,
+            "m@s",
+            0,
+            &[
+                ("one@x.test", "one@x.test", Action::Relayed, "mx.y.test", "198.51.100.1", "Q"),
+                to("two@x.test", "two@x.test"),
+                to("list@x.test", "a@x.test"),
+                to("list@x.test", "b@x.test"),
+                ("three@x.test", "three@x.test", Action::Delayed, "mx.z.test", "198.51.100.2", ""),
+            ],
+        ),
+        hop("store.x.test", "B2", MX, "m@s", 1, &[("two@x.test", "four@x.test", Action::Delivered, "", "", "")]),
+    ];
+    let combined = Policy { look: Look::Combined, ..own() };
+    assert_eq!(
+        show(&records, &combined),
+        [
+            "mx.x.test: one@x.test>one@x.test relayed 2.1.9 -> mx.y.test",
+            "mx.x.test: list@x.test>list@x.test expanded 2.0.0",
+            "mx.x.test: three@x.test>three@x.test delayed 4.0.0 -> mx.z.test",
+            "mx.x.test: two@x.test>four@x.test delivered 2.0.0",
+        ]
+    );
+    let journey = journey_of(&mut All(records.to_vec()), records[0].clone()).unwrap().unwrap();
+    let opened = Opened { journey, root: records[0].key.clone(), only: None, ends: 0 };
+    let a = answer(&[opened], &combined, "e@x");
+    assert_eq!(a.parts.len(), 1);
+    // For chaining: the place of the recipient that went on elsewhere is its place in the one part.
+    assert_eq!(a.onward, [Onward { part: 0, recipient: 0, host: "mx.y.test".into() }]);
 }

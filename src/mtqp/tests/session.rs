@@ -4,7 +4,7 @@ use crate::mtqp::session::*;
 use proptest::prelude::*;
 
 fn rules() -> Rules {
-    Rules { starttls: StartTls::Offered, require_tls: RequireTls::Never, max_commands: 100_000, max_bad_commands: 20 }
+    Rules { starttls: StartTls::Offered, require_tls: RequireTls::Never, out_of_service: None, max_commands: 100_000, max_bad_commands: 20 }
 }
 
 /// What the session says to `input`, fed in chunks; steps that are the caller's are shown in braces.
@@ -52,6 +52,22 @@ fn rfc3887_3_the_greeting_says_mtqp_and_lists_options() {
     let required = Rules { require_tls: RequireTls::Domains(vec!["example.com".into()]), ..rules() };
     assert_eq!(greeting(&required, Transport::Plain), "+OK+/MTQP MTQP server ready\r\nSTARTTLS required\r\n.\r\n");
     assert_eq!(String::from_utf8(refusal("admin", "Service down")).unwrap(), "-TEMP/MTQP/admin Service down\r\n");
+}
+
+#[test]
+fn rfc3887_3_out_of_service_every_session_is_refused_and_over() {
+    for (why, said) in [
+        (OutOfService::Temporarily, "-TEMP/MTQP/admin Service down for admin, call back later\r\n"),
+        (OutOfService::ForGood, "-ERR/MTQP/admin Service down\r\n"),
+    ] {
+        let rules = Rules { out_of_service: Some(why), ..rules() };
+        for transport in [Transport::Plain, Transport::Tls { secure: true }] {
+            assert_eq!(greeting(&rules, transport), said);
+            assert!(Session::new(&rules, transport).is_closed());
+            assert_eq!(talk(&rules, transport, b"TRACK a@b YWJj\r\nSTARTTLS a.test\r\nQUIT\r\n", 9), "", "no command is taken");
+        }
+    }
+    assert!(!Session::new(&rules(), Transport::Plain).is_closed());
 }
 
 #[test]

@@ -13,11 +13,12 @@ mod talk;
 use super::binding::{Binder, Next, Place};
 use super::client::{Client, ClientError};
 use super::config::Outbound as OutboundConfig;
-use super::hosts::{Dns, Hosts, NoHosts, Routes};
+use super::hosts::{Dns, Hosts, NextHost, NoHosts, Routes};
 use super::net::connector;
 use super::server::{Counters, Rooms, accept};
 use super::start::StartError;
 use crate::ingest::open::View;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::net::TcpListener;
@@ -50,11 +51,12 @@ impl Outbound {
         counters: Arc<Counters>,
         rooms: Arc<Rooms>,
         this_host: &str,
+        name_servers: &[SocketAddr],
     ) -> Result<Self, StartError> {
         let routes = config.routes.into_iter().map(|(d, h)| (d.to_lowercase(), h)).collect();
         let other = match &routes {
             r if std::collections::BTreeMap::<String, String>::contains_key(r, "*") => None,
-            _ => Some(Dns::of_the_system().map_err(StartError::Dns)?),
+            _ => Some(Dns::by(name_servers).map_err(StartError::Dns)?),
         };
         let name = binder.config.name.clone().unwrap_or_else(|| this_host.to_string());
         let tls = connector(config.verify_tls, None)?;
@@ -83,6 +85,7 @@ impl Outbound {
             Ok(hosts) => hosts,
             Err(e @ NoHosts::NoDomain(_)) => return Err(format!("550 5.1.2 {e}")),
             Err(e @ NoHosts::NoMail(_)) => return Err(format!("556 5.1.10 {e}")),
+            Err(e @ NoHosts::NoAddress(_)) => return Err(format!("550 5.4.4 {e}")),
             Err(e @ NoHosts::Later(..)) => return Err(format!("451 4.4.3 {e}")),
         };
         let mut last = String::from("no host");
@@ -95,8 +98,9 @@ impl Outbound {
         Err(format!("451 4.4.1 No host of {domain} answers: {last}"))
     }
 
-    async fn greeted(&self, host: &str) -> Result<Client, ClientError> {
-        let mut client = Client::connect(host, None).await?;
+    async fn greeted(&self, next: &NextHost) -> Result<Client, ClientError> {
+        let host = next.name.as_str();
+        let mut client = Client::connect_at(host, next.at).await?;
         client.hello(&self.name).await?;
         if !client.offer.starttls {
             return match self.verify {
@@ -110,7 +114,7 @@ impl Outbound {
             Err(e) if self.verify => Err(e),
             Err(_) => {
                 // Opportunistic: what could not be encrypted goes in the clear.
-                let mut client = Client::connect(host, None).await?;
+                let mut client = Client::connect_at(host, next.at).await?;
                 client.hello(&self.name).await?;
                 Ok(client)
             }

@@ -1,7 +1,7 @@
 //! The gateways as the program runs them: before a scripted MTA always, before real ones where they are installed.
 
 mod cost;
-mod daemon;
+pub mod daemon;
 mod exim;
 mod fuzz;
 mod outbound;

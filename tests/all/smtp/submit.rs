@@ -2,7 +2,6 @@
 
 use super::daemon::{Client, Daemon, scripted};
 use super::postfix::Postfix;
-use crate::mtqp_support::{config, serve_at};
 use crate::support::Index;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -116,10 +115,6 @@ fn what_is_not_sent_is_said_by_sendmails_exit_codes_and_not_kept() {
     assert!(out.status.code() == Some(78) && said(&out).contains("not sent without TLS"), "{}", said(&out));
 }
 
-fn now() -> i64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64
-}
-
 /// From the sender's program through the gateway and a real Postfix; the log and MTQP tell the sender what became of it.
 #[test]
 fn what_was_sent_is_tracked_over_mtqp_through_a_real_postfix() {
@@ -129,9 +124,8 @@ fn what_was_sent_is_tracked_over_mtqp_through_a_real_postfix() {
     let log = postfix.log();
     let daemon = Daemon::start(
         &index.dir.path().join("index"),
-        &["--host", "mx1", "--watch", log.to_str().unwrap(), "--smtp", &format!("127.0.0.1:0={}", postfix.smtp)],
+        &["--host", "mx1", "--watch", log.to_str().unwrap(), "--smtp", &format!("127.0.0.1:0={}", postfix.smtp), "--mtqp", "127.0.0.1:0"],
     );
-    let server = serve_at(&index, config(""), "127.0.0.1:0", now);
     settings(home.path(), daemon.address("smtp", 0), "tracking_server = \"track.test\"\nmtrk = \"require\"\n");
     let out = run(
         home.path(),
@@ -139,7 +133,7 @@ fn what_was_sent_is_tracked_over_mtqp_through_a_real_postfix() {
         MAIL,
     );
     assert_eq!(out.status.code(), Some(0), "{}", said(&out));
-    let resolve = format!("track.test={}", server.plain);
+    let resolve = format!("track.test={}", daemon.address("mtqp", 0));
     let ask = || run(home.path(), &["sent", "--refresh", "--resolve", &resolve], "");
     // A second later it is known there, before the log told anything.
     std::thread::sleep(std::time::Duration::from_secs(1));
