@@ -209,8 +209,11 @@ impl Clause {
 impl Plan {
     /// Calls `each` for every live document of a segment that meets all clauses and the time range, with its arrival.
     fn run(&self, segment: &SegmentReader, each: &mut dyn FnMut(i64, DocId)) -> tantivy::Result<()> {
-        let first = segment.fast_fields().i64(schema::FIRST)?;
-        if first.num_docs() == 0 || first.max_value() < self.since || first.min_value() >= self.until {
+        let arrivals = || segment.fast_fields().i64(schema::FIRST);
+        // A segment of another time is left unread. Without a time, the terms come first: an id is in few segments, and
+        // to open a column costs more than to see that.
+        let first = (self.since > i64::MIN || self.until < i64::MAX).then(arrivals).transpose()?;
+        if first.as_ref().is_some_and(|f| f.num_docs() == 0 || f.max_value() < self.since || f.min_value() >= self.until) {
             return Ok(());
         }
         let mut sets = Vec::with_capacity(self.clauses.len());
@@ -218,6 +221,7 @@ impl Plan {
             let Some(set) = clause.documents(segment)? else { return Ok(()) };
             sets.push(set);
         }
+        let first = first.map_or_else(arrivals, Ok)?;
         sets.sort_by_key(|s| s.0);
         let mut sets = sets.into_iter().map(|s| s.1);
         let Some(mut lead) = sets.next() else { return Ok(()) };
