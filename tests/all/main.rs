@@ -3,13 +3,13 @@
 
 mod cases;
 mod fold;
+mod fuzz;
 mod hostile;
 mod inputs;
 mod keep;
 mod mtas;
 mod mtqp;
 mod mtqp_chain;
-mod mtqp_fuzz;
 mod mtqp_support;
 mod mtqp_tls;
 mod open;
