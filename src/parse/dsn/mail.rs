@@ -141,7 +141,7 @@ fn claim_of(group: Group) -> Claim {
     if let Some(v) = get(&group, "remote-mta") {
         (c.remote_mta, c.remote_ip) = host(v);
     }
-    c.diagnostic = get(&group, "diagnostic-code").map(|v| behind_type(v).to_string());
+    c.diagnostic = get(&group, "diagnostic-code").map(|v| behind_type(v).to_string()).filter(|d| !d.is_empty());
     c.last_attempt_date = get(&group, "last-attempt-date").and_then(date).map(|d| d.0);
     c.will_retry_until = get(&group, "will-retry-until").and_then(date).map(|d| d.0);
     c.fields = group;
@@ -170,16 +170,21 @@ pub(super) fn take_over(report: &mut Report, understood: Understood) {
         report.left_out = understood.left_out;
         return;
     }
-    for claim in report.claims.iter_mut().filter(|c| c.diagnostic.is_none()) {
-        let same = |u: &&Claim| {
-            [Some(&claim.final_recipient), claim.original_recipient.as_ref()]
-                .into_iter()
-                .flatten()
-                .any(|n| n.eq_ignore_ascii_case(&u.final_recipient))
-        };
-        if let Some(u) = understood.claims.iter().find(same) {
-            claim.diagnostic = u.diagnostic.clone();
-            claim.remote_mta = claim.remote_mta.take().or_else(|| u.remote_mta.clone());
+    let mut members: Vec<&Claim> = understood.claims.iter().filter(|u| u.original_recipient.is_some()).collect();
+    for claim in &mut report.claims {
+        let named = |u: &&Claim| claim.names().any(|n| n.eq_ignore_ascii_case(&u.final_recipient));
+        if let Some(u) = understood.claims.iter().find(named) {
+            if claim.diagnostic.is_none() {
+                claim.diagnostic = u.diagnostic.clone();
+                claim.remote_mta = claim.remote_mta.take().or_else(|| u.remote_mta.clone());
+            }
+            continue;
+        }
+        // Exim's status part names the alias, its text the address behind it that failed.
+        let of_alias = |u: &&Claim| u.original_recipient.as_ref().is_some_and(|o| o.eq_ignore_ascii_case(&claim.final_recipient));
+        if let Some(at) = members.iter().position(of_alias) {
+            let alias = std::mem::replace(&mut claim.final_recipient, members.remove(at).final_recipient.clone());
+            claim.original_recipient.get_or_insert(alias);
         }
     }
 }

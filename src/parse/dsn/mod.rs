@@ -168,19 +168,28 @@ impl Reader {
         reports
     }
 
-    /// What the text beside a report part adds: claims where it has none, diagnostics where it gives none, corrections.
+    /// What the text beside a report part adds: claims where it has none, diagnostics where it gives none, whom it means,
+    /// corrections.
     fn refine(&self, mail: &mut Mail, report: &mut Report) {
-        let silent = report.sort == Sort::Delivery && report.claims.iter().any(|c| c.diagnostic.is_none());
-        let odd = report.claims.iter().any(|c| c.action == Action::Delayed);
-        if report.sort == Sort::Delivery && (report.claims.is_empty() || silent || odd) {
-            let text = mail.text().to_string();
-            let header = |name: &str| mail.head.all(name).reduce(|a, b| a + "\n" + &b);
-            let wanted = |d: &&Dialect| !d.general && (silent || report.claims.is_empty() || d.corrects()) && d.is_of(&header, &text);
-            if let Some(dialect) = self.dialects.iter().find(wanted) {
-                if silent || report.claims.is_empty() {
-                    take_over(report, dialect.understand(&header, &text));
+        if report.sort == Sort::Delivery {
+            let silent = report.claims.iter().any(|c| c.diagnostic.is_none());
+            // Failures are reported as they are; of what else they say some systems use the wrong word.
+            let odd = report.claims.iter().any(|c| c.action != Action::Failed);
+            let listed = mail.head.first("x-failed-recipients").unwrap_or_default().to_lowercase();
+            let unlisted =
+                |c: &Claim| c.action == Action::Failed && !listed.is_empty() && !listed.contains(&c.final_recipient.to_lowercase());
+            let alias = report.claims.iter().any(unlisted);
+            if report.claims.is_empty() || silent || odd || alias {
+                let text = mail.text().to_string();
+                let header = |name: &str| mail.head.all(name).reduce(|a, b| a + "\n" + &b);
+                let takes = report.claims.is_empty() || silent || alias;
+                let wanted = |d: &&Dialect| !d.general && (takes || d.corrects()) && d.is_of(&header, &text);
+                if let Some(dialect) = self.dialects.iter().find(wanted) {
+                    if takes {
+                        take_over(report, dialect.understand(&header, &text));
+                    }
+                    dialect.correct(&mut report.claims, &text);
                 }
-                report.claims.iter_mut().for_each(|c| dialect.correct(c, &text));
             }
         }
         self.settle(report);
@@ -210,6 +219,7 @@ impl Reader {
             if mail.returned.is_none() && !understood.returned.is_empty() {
                 mail.returned = Some(understood.returned.clone().into_bytes());
             }
+            dialect.correct(&mut understood.claims, &text);
             let mut report = mail.report(Sort::Delivery, &dialect.name);
             let mut take = |name: &str| understood.fields.remove(name);
             report.reporting_mta = take("reporting_mta");
