@@ -26,7 +26,7 @@ cargo +nightly fuzz build --sanitizer "$sanitizer"
 for target in "${@:-${targets[@]}}"; do
   echo "== $target: $seconds s"
   mkdir -p "$corpus/$target" "fuzz/found/$target"
-  # A second for one input is a timeout; a mail or a block is not worth more memory than this.
+  # Generous, for a busy machine; a mail or a block is not worth more memory than this.
   cargo +nightly fuzz run --sanitizer "$sanitizer" "$target" "$corpus/$target" "fuzz/found/$target" -- \
-    -max_total_time="$seconds" -timeout=5 -rss_limit_mb=1500 -max_len=16384 -dict="$corpus/words" -print_final_stats=1 -verbosity=1
+    -max_total_time="$seconds" -timeout=25 -rss_limit_mb=1500 -max_len=16384 -dict="$corpus/words" -print_final_stats=1 -verbosity=1
 done

@@ -108,5 +108,6 @@ seed("smtp_session", b"".join(bytes([len(t) * 2 + who]) + t.encode() for who, t 
 # The words of the tests, as libFuzzer's dictionary.
 with open(os.path.join(out, "words"), "w") as f:
     for word in re.findall(r'^ {4}"((?:[^"\\]|\\.)*)",$', open("tests/all/fuzz.rs").read(), re.M):
-        escapes = {"\\r": "\\x0D", "\\n": "\\x0A", "\\0": "\\x00"}
-        f.write('"' + re.sub(r"\\[rn0]", lambda m: escapes[m.group()], word) + '"\n')
+        # Of Rust's escapes libFuzzer knows those of bytes, backslash and quote only.
+        code = lambda m: "".join(f"\\x{b:02X}" for b in (chr(int(m[2], 16)) if m[2] else {"r": "\r", "n": "\n", "0": "\0"}[m[1]]).encode())
+        f.write('"' + re.sub(r"(?<!\\)\\(?:([rn0])|u\{(\w+)\})", code, word) + '"\n')

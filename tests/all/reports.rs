@@ -336,12 +336,19 @@ fn a_claim_stands_beside_the_log_and_a_false_one_apart() {
     let run = |args: &[&str]| String::from_utf8(crate::support::msgtrk(&index.dir.path().join("index"), args).stdout).unwrap();
     let text = run(&["trace", "m1@client.test"]);
     assert!(text.contains("(log); mx.c reports failed 5.1.1, 2026-11-23 12:03:00 (DSN)"), "{text}");
+    // The report's own mail, in the log: that host, and nobody else, handed it in.
+    let own = "2026-11-23T12:03:00.100000+00:00 mx1 postfix/smtpd[8]: 7AAAAA7: client=mx.c[198.51.100.4]\n\
+               2026-11-23T12:03:00.200000+00:00 mx1 postfix/cleanup[9]: 7AAAAA7: message-id=<failed.away@c.test.mx.c>\n\
+               2026-11-23T12:03:00.300000+00:00 mx1 postfix/qmgr[3]: 7AAAAA7: removed\n";
+    index.fill(&[write(dir.path(), "own.log", own)], "log");
+    let text = run(&["trace", "m1@client.test"]);
+    assert!(text.contains("mx.c reports failed 5.1.1, 2026-11-23 12:03:00 (DSN, and handed it in)"), "{text}");
     let found = run(&["search", "--reported", "failed", "--json"]);
     let keys: Vec<Value> = found.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!((keys.len(), keys[0]["queue_id"].as_str()), (1, Some("4AAAAA1")), "{found}");
     assert_eq!(keys[0]["recipients"][0]["reported"][0]["action"], "failed");
     let all = run(&["search", "--json"]);
-    assert_eq!(all.lines().count(), 2, "the message, and the report about nothing known: {all}");
+    assert_eq!(all.lines().count(), 3, "the message, the report's own mail, and the report about nothing known: {all}");
 }
 
 #[test]

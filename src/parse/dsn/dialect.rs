@@ -280,7 +280,7 @@ impl Dialect {
                 .text
                 .captures_iter(text)
                 .take(MAX_CLAIMS)
-                .map(|m| m.name("address").and_then(|a| address(a.as_str())).map(|a| a.to_lowercase()))
+                .filter_map(|m| m.name("address").map_or(Some(None), |a| Some(Some(address(a.as_str())?.to_lowercase()))))
                 .collect();
             let all = named.contains(&None);
             let named: BTreeSet<String> = named.into_iter().flatten().collect();
@@ -291,11 +291,6 @@ impl Dialect {
                 }
             }
         }
-    }
-
-    /// Whether the file puts anything right.
-    pub(super) fn corrects(&self) -> bool {
-        !self.corrections.is_empty()
     }
 }
 

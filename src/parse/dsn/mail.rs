@@ -2,12 +2,14 @@
 
 use super::classify;
 use super::dialect::{self, MAX_CLAIMS, Understood};
-use super::fields::{Group, address, behind_type, date, get, groups, host};
+use super::fields::{Group, Section, address, behind_type, date, get, host, sections};
 use super::mime::{Head, Part};
 use super::report::{Claim, Report, Sort};
 use super::status;
 use crate::model::event::Action;
 
+/// Most messages that one part may speak of.
+const MAX_MESSAGES: usize = 100;
 /// Most bytes of text that dialects are given.
 const MAX_TEXT: usize = 256 * 1024;
 
@@ -90,9 +92,17 @@ impl Mail<'_> {
         }
     }
 
-    /// A report by its status part.
-    pub(super) fn delivery(&self, text: &str, sort: Sort) -> Report {
-        let (message, recipients) = groups(text);
+    /// Adds the reports of a status part: one a message that it speaks of.
+    pub(super) fn delivery(&self, text: &str, sort: Sort, reports: &mut Vec<Report>) {
+        let sections = sections(text);
+        let behind = sections.iter().skip(MAX_MESSAGES).map(|(_, recipients)| recipients.len() as u64).sum::<u64>();
+        reports.extend(sections.into_iter().take(MAX_MESSAGES).map(|s| self.of_section(s, sort)));
+        if let Some(last) = reports.last_mut() {
+            last.left_out += behind;
+        }
+    }
+
+    fn of_section(&self, (message, recipients): Section, sort: Sort) -> Report {
         let mut r = self.report(sort, if sort == Sort::Tracking { "rfc3886" } else { "rfc3464" });
         r.reporting_mta = get(&message, "reporting-mta").and_then(|v| {
             let (name, ip) = host(v);
@@ -164,9 +174,9 @@ fn action(value: &str) -> Option<Action> {
 }
 
 /// Puts what the text says into a report whose status part is silent.
-pub(super) fn take_over(report: &mut Report, understood: Understood) {
+pub(super) fn take_over(report: &mut Report, understood: &Understood) {
     if report.claims.is_empty() {
-        report.claims = understood.claims;
+        report.claims.clone_from(&understood.claims);
         report.left_out = understood.left_out;
         return;
     }
