@@ -1,6 +1,6 @@
 #![no_main]
 
-#[path = "../entries.rs"]
+#[path = "../entries/mod.rs"]
 mod entries;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| entries::command(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| entries::mtqp::command(data));

@@ -1,6 +1,6 @@
 #![no_main]
 
-#[path = "../smtp_entries.rs"]
+#[path = "../entries/mod.rs"]
 mod entries;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| entries::content(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| entries::smtp::content(data));

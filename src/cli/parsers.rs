@@ -157,6 +157,9 @@ fn report(out: &mut impl Write, r: &Report) -> std::io::Result<()> {
                 writeln!(out, "    {:<20} {}", name.0, clean(&v))?;
             }
         }
+        for (name, value) in r.fields.iter().take(if n == 0 { usize::MAX } else { 0 }).chain(&c.fields).filter(|f| dsn::is_further(&f.0)) {
+            writeln!(out, "    {:<20} {}", clean(name), clean(value))?;
+        }
         writeln!(out)?;
     }
     Ok(())

@@ -320,8 +320,12 @@ fn beside(cx: &Context, e: &Ending) -> String {
             .as_deref()
             .filter(|d| *d != "deleted")
             .map_or_else(|| format!("{} {}", c.action.as_str(), clean(&c.status)), clean);
-        let doubt = if c.agrees.contains(&"reporting_mta") { "" } else { ", a host unknown here" };
-        let _ = write!(out, "; {} reports {}, {when} (DSN{doubt})", clean(&c.by), paint(action_style(c.action), &state));
+        let belief = match (c.agrees.contains(&"reporting_mta"), c.agrees.contains(&"session")) {
+            (false, _) => ", a host unknown here",
+            (true, true) => ", and handed it in",
+            (true, false) => "",
+        };
+        let _ = write!(out, "; {} reports {}, {when} (DSN{belief})", clean(&c.by), paint(action_style(c.action), &state));
     }
     out
 }

@@ -35,7 +35,8 @@ impl Address {
         format!("{}; {}", self.kind, if plain { self.value.clone() } else { embedded(&self.value) })
     }
 
-    /// Reads a field's value. What has no type is taken for a mail address; `None` when there is nothing.
+    /// Reads a field's value. What has no type is taken for a mail address; `None` when there is nothing. A NUL, which no
+    /// address can hold and the writer has no form for, is read as the replacement character that stands for it there.
     pub fn from_field(text: &str) -> Option<Self> {
         let (kind, value) = match text.split_once(';') {
             Some((kind, value)) if !kind.trim().is_empty() && kind.trim().bytes().all(is_atom) => (kind.trim(), value.trim()),
@@ -46,9 +47,9 @@ impl Address {
         }
         // The three UTF-8 forms differ only in how they were carried; all of them name a mail address.
         if kind.eq_ignore_ascii_case("utf-8") {
-            return Some(Address::mail(expanded(value)));
+            return Some(Address::mail(expanded(value).replace('\0', "\u{FFFD}")));
         }
-        Some(Address { kind: kind.to_ascii_lowercase(), value: value.to_string() })
+        Some(Address { kind: kind.to_ascii_lowercase(), value: value.replace('\0', "\u{FFFD}") })
     }
 }
 

@@ -186,21 +186,18 @@ fn ended(truth: &Value, journeys: &[Journey]) -> Vec<String> {
     endings.filter(|e| folded(&e.original_recipient) == to).map(|e| e.last.action.as_str().to_string()).collect()
 }
 
-/// What a report can know of an outcome: a hand-over to a host that sends no reports tells nothing of what comes then.
-fn agrees(outcome: &str, claimed: &str) -> bool {
-    match claimed {
-        "relayed" => true,
-        // Delivered to a pipe, a list, or another host's mailbox by a host that says so of every hand-over.
-        "delivered" => matches!(outcome, "delivered" | "relayed" | "expanded"),
-        // One member is a forward to the sender of the report (RFC 3464, 2.3.3), several are an alias to the truth, too.
-        "expanded" => matches!(outcome, "expanded" | "relayed" | "delivered"),
-        // The only member of an alias that failed.
-        "failed" => matches!(outcome, "failed" | "expanded"),
-        // Nothing but a warning came back.
-        "delayed" => true,
-        other => outcome == other,
-    }
-}
+/// Where reports alone say something else than the truth, how often in all mailboxes, and why they cannot know better.
+const UNKNOWABLE: &[(&str, &str, u32, &str)] = &[
+    ("delayed", "relayed", 8, "OpenSMTPD warns, and sends no receipt unless asked: nothing came back after that"),
+    ("delivered", "discarded", 18, "Dovecot says \"Saved\" of what its Sieve script discards; only its log knows"),
+    ("delivered", "failed", 18, "likewise: redirected by Sieve; what then failed is reported under the other address"),
+    ("delivered", "relayed", 19, "likewise: redirected by Sieve; once Exim's forward of one, as of an alias below"),
+    ("delivered", "expanded", 13, "Exim and OpenSMTPD report an alias like a mailbox, and its members not at all, or under the same name"),
+    ("expanded", "relayed", 19, "an alias of one is a forward (RFC 3885, 3.3), but Postfix reports it like one of several"),
+    ("expanded", "delivered", 3, "likewise, to a program or a local mailbox"),
+    ("failed", "expanded", 12, "the only member of an alias that is reported"),
+    ("relayed", "delivered", 15, "Exim spoke LMTP; its report gives the reply as \"250 Ok\" and says that it was relayed"),
+];
 
 #[test]
 fn reports_alone_make_records_with_the_outcome_that_they_tell() {
@@ -228,10 +225,13 @@ fn reports_alone_make_records_with_the_outcome_that_they_tell() {
             assert!(all.into_iter().all(|p| p.source == "dsn"), "{mta} {id}");
         }
     }
-    println!("{pairs:#?}\n{exact} of {looked_at}");
-    let odd: Vec<_> = pairs.iter().filter(|((a, o, _), _)| !agrees(o, a)).collect();
-    assert!(odd.is_empty(), "{odd:#?}");
-    assert!(looked_at > 1_000, "{looked_at}");
+    let mut differ: BTreeMap<(&str, &str), u32> = BTreeMap::new();
+    for ((action, outcome, _), n) in pairs.iter().filter(|((a, o, _), _)| a != o) {
+        *differ.entry((action, outcome)).or_default() += n;
+    }
+    let known: BTreeMap<(&str, &str), u32> = UNKNOWABLE.iter().map(|(a, o, n, _)| ((*a, *o), *n)).collect();
+    assert_eq!(differ, known, "{exact} of {looked_at} as in the truth; by MTA: {pairs:#?}");
+    assert_eq!((exact, looked_at), (1_033, 1_158));
 }
 
 /// A journey in so far as logs tell it.
@@ -336,12 +336,19 @@ fn a_claim_stands_beside_the_log_and_a_false_one_apart() {
     let run = |args: &[&str]| String::from_utf8(crate::support::msgtrk(&index.dir.path().join("index"), args).stdout).unwrap();
     let text = run(&["trace", "m1@client.test"]);
     assert!(text.contains("(log); mx.c reports failed 5.1.1, 2026-11-23 12:03:00 (DSN)"), "{text}");
+    // The report's own mail, in the log: that host, and nobody else, handed it in.
+    let own = "2026-11-23T12:03:00.100000+00:00 mx1 postfix/smtpd[8]: 7AAAAA7: client=mx.c[198.51.100.4]\n\
+               2026-11-23T12:03:00.200000+00:00 mx1 postfix/cleanup[9]: 7AAAAA7: message-id=<failed.away@c.test.mx.c>\n\
+               2026-11-23T12:03:00.300000+00:00 mx1 postfix/qmgr[3]: 7AAAAA7: removed\n";
+    index.fill(&[write(dir.path(), "own.log", own)], "log");
+    let text = run(&["trace", "m1@client.test"]);
+    assert!(text.contains("mx.c reports failed 5.1.1, 2026-11-23 12:03:00 (DSN, and handed it in)"), "{text}");
     let found = run(&["search", "--reported", "failed", "--json"]);
     let keys: Vec<Value> = found.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!((keys.len(), keys[0]["queue_id"].as_str()), (1, Some("4AAAAA1")), "{found}");
     assert_eq!(keys[0]["recipients"][0]["reported"][0]["action"], "failed");
     let all = run(&["search", "--json"]);
-    assert_eq!(all.lines().count(), 2, "the message, and the report about nothing known: {all}");
+    assert_eq!(all.lines().count(), 3, "the message, the report's own mail, and the report about nothing known: {all}");
 }
 
 #[test]

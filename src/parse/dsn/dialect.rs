@@ -6,7 +6,7 @@ use crate::model::event::Action;
 use crate::parse::file::ParserError;
 use regex::{Captures, Regex, RegexBuilder};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most claims of one mail (R6).
 pub(super) const MAX_CLAIMS: usize = 5_000;
@@ -68,7 +68,8 @@ struct RawField {
 #[serde(deny_unknown_fields)]
 struct RawCorrect {
     action: String,
-    status: String,
+    #[serde(default)]
+    status: Option<String>,
     text: String,
     set_action: String,
 }
@@ -93,7 +94,7 @@ struct Rule {
 #[derive(Debug)]
 struct Correct {
     action: Action,
-    status: String,
+    status: Option<String>,
     text: Regex,
     set: Action,
 }
@@ -270,17 +271,26 @@ impl Dialect {
         said
     }
 
-    /// What this dialect's own status part says amiss, put right: `action` and `status` as given, and words of the text.
-    pub(super) fn correct(&self, claim: &mut Claim, text: &str) {
-        let fits = |c: &&Correct| c.action == claim.action && c.status == claim.status && c.text.is_match(text);
-        if let Some(c) = self.corrections.iter().find(fits) {
-            claim.action = c.set;
+    /// What this dialect's own status part says amiss, put right: `action` and `status` as given, and words of the text. Where
+    /// these name an address, only the claim about it is meant.
+    pub(super) fn correct(&self, claims: &mut [Claim], text: &str) {
+        let given: Vec<Action> = claims.iter().map(|c| c.action).collect();
+        for c in self.corrections.iter().filter(|c| given.contains(&c.action)) {
+            let named: Vec<Option<String>> = c
+                .text
+                .captures_iter(text)
+                .take(MAX_CLAIMS)
+                .filter_map(|m| m.name("address").map_or(Some(None), |a| Some(Some(address(a.as_str())?.to_lowercase()))))
+                .collect();
+            let all = named.contains(&None);
+            let named: BTreeSet<String> = named.into_iter().flatten().collect();
+            for (claim, given) in claims.iter_mut().zip(&given) {
+                let meant = || all || claim.names().any(|n| named.contains(&n.to_lowercase()));
+                if *given == c.action && claim.action == c.action && c.status.as_ref().is_none_or(|s| *s == claim.status) && meant() {
+                    claim.action = c.set;
+                }
+            }
         }
-    }
-
-    /// Whether the file puts anything right.
-    pub(super) fn corrects(&self) -> bool {
-        !self.corrections.is_empty()
     }
 }
 

@@ -31,9 +31,12 @@ pub(super) fn looks_like_status(text: &str) -> bool {
     first && names().any(|n| is_any(n, &["final-recipient", "original-recipient"])) && names().any(|n| is_any(n, &["action", "status"]))
 }
 
-/// The group about the message, and those about each recipient. Blank lines between them may be missing or too many.
-pub(super) fn groups(text: &str) -> (Group, Vec<Group>) {
-    let (mut message, mut recipients, mut current) = (Group::new(), Vec::new(), Group::new());
+/// The group about a message, and those about each of its recipients.
+pub(super) type Section = (Group, Vec<Group>);
+
+/// What a part says of each message: nearly always one. Blank lines between groups may be missing or too many.
+pub(super) fn sections(text: &str) -> Vec<Section> {
+    let (mut done, mut message, mut recipients, mut current) = (Vec::<Section>::new(), Group::new(), Vec::new(), Group::new());
     let mut left = MAX_FIELDS;
     for block in blocks(text) {
         let mut fresh = true;
@@ -43,6 +46,10 @@ pub(super) fn groups(text: &str) -> (Group, Vec<Group>) {
             }
             left -= 1;
             let (name, value) = (String::from_utf8_lossy(name).into_owned(), unfolded(&String::from_utf8_lossy(value)));
+            if fresh && is_any(&name, &OF_MESSAGE) && !(current.is_empty() && recipients.is_empty()) {
+                recipients.push(std::mem::take(&mut current));
+                done.push((std::mem::take(&mut message), std::mem::take(&mut recipients)));
+            }
             let about_message =
                 current.is_empty() && (is_any(&name, &OF_MESSAGE) || (recipients.is_empty() && !is_any(&name, &OF_RECIPIENT)));
             if about_message && !(fresh && !message.is_empty() && !is_any(&name, &OF_MESSAGE)) {
@@ -57,11 +64,19 @@ pub(super) fn groups(text: &str) -> (Group, Vec<Group>) {
             current.push((name, value));
         }
     }
-    if !current.is_empty() {
-        recipients.push(current);
+    recipients.push(current);
+    done.push((message, recipients));
+    for (_, recipients) in &mut done {
+        recipients.retain(|g| g.iter().any(|(n, _)| is_any(n, &OF_RECIPIENT)));
     }
-    recipients.retain(|g| g.iter().any(|(n, _)| is_any(n, &OF_RECIPIENT)));
-    (message, recipients)
+    // A group about the message that stands behind those about its recipients.
+    if let [.., before, last] = done.as_mut_slice()
+        && last.1.is_empty()
+    {
+        before.0.append(&mut last.0);
+        done.pop();
+    }
+    done
 }
 
 /// Runs of lines between blank ones.
@@ -186,9 +201,11 @@ mod tests {
 
     #[test]
     fn groups_with_and_without_their_blank_lines() {
+        let shapes = |t: &str| sections(t).iter().map(|(m, r)| (m.len(), r.iter().map(Vec::len).collect::<Vec<_>>())).collect::<Vec<_>>();
         let shape = |t: &str| {
-            let (m, r) = groups(t);
-            (m.len(), r.iter().map(Vec::len).collect::<Vec<_>>())
+            let all = shapes(t);
+            assert_eq!(all.len(), 1, "{all:?}");
+            all[0].clone()
         };
         let first = "Reporting-MTA: dns; a\nArrival-Date: x\n\nFinal-Recipient: rfc822; a@b\nAction: failed\nStatus: 5.1.1\n\n";
         assert_eq!(shape(&format!("{first}Final-Recipient: rfc822; c@d\nAction: delayed\nStatus: 4.0.0\n")), (2, vec![3, 3]));
@@ -209,6 +226,9 @@ mod tests {
         // No group about the message.
         assert_eq!(shape("Final-Recipient: rfc822; a@b\nAction: failed"), (0, vec![2]));
         assert_eq!(shape("Reporting-MTA: dns; a\n\n"), (1, vec![]));
+        // Of two messages; the one about the message behind its recipients.
+        assert_eq!(shapes(&format!("{first}{first}")), [(2, vec![3]), (2, vec![3])]);
+        assert_eq!(shape("Final-Recipient: rfc822; a@b\nAction: failed\n\nReporting-MTA: dns; a\n"), (1, vec![2]));
     }
 
     #[test]

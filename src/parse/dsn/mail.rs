@@ -2,12 +2,14 @@
 
 use super::classify;
 use super::dialect::{self, MAX_CLAIMS, Understood};
-use super::fields::{Group, address, behind_type, date, get, groups, host};
+use super::fields::{Group, Section, address, behind_type, date, get, host, sections};
 use super::mime::{Head, Part};
 use super::report::{Claim, Report, Sort};
 use super::status;
 use crate::model::event::Action;
 
+/// Most messages that one part may speak of.
+const MAX_MESSAGES: usize = 100;
 /// Most bytes of text that dialects are given.
 const MAX_TEXT: usize = 256 * 1024;
 
@@ -90,9 +92,17 @@ impl Mail<'_> {
         }
     }
 
-    /// A report by its status part.
-    pub(super) fn delivery(&self, text: &str, sort: Sort) -> Report {
-        let (message, recipients) = groups(text);
+    /// Adds the reports of a status part: one a message that it speaks of.
+    pub(super) fn delivery(&self, text: &str, sort: Sort, reports: &mut Vec<Report>) {
+        let sections = sections(text);
+        let behind = sections.iter().skip(MAX_MESSAGES).map(|(_, recipients)| recipients.len() as u64).sum::<u64>();
+        reports.extend(sections.into_iter().take(MAX_MESSAGES).map(|s| self.of_section(s, sort)));
+        if let Some(last) = reports.last_mut() {
+            last.left_out += behind;
+        }
+    }
+
+    fn of_section(&self, (message, recipients): Section, sort: Sort) -> Report {
         let mut r = self.report(sort, if sort == Sort::Tracking { "rfc3886" } else { "rfc3464" });
         r.reporting_mta = get(&message, "reporting-mta").and_then(|v| {
             let (name, ip) = host(v);
@@ -141,7 +151,7 @@ fn claim_of(group: Group) -> Claim {
     if let Some(v) = get(&group, "remote-mta") {
         (c.remote_mta, c.remote_ip) = host(v);
     }
-    c.diagnostic = get(&group, "diagnostic-code").map(|v| behind_type(v).to_string());
+    c.diagnostic = get(&group, "diagnostic-code").map(|v| behind_type(v).to_string()).filter(|d| !d.is_empty());
     c.last_attempt_date = get(&group, "last-attempt-date").and_then(date).map(|d| d.0);
     c.will_retry_until = get(&group, "will-retry-until").and_then(date).map(|d| d.0);
     c.fields = group;
@@ -164,22 +174,27 @@ fn action(value: &str) -> Option<Action> {
 }
 
 /// Puts what the text says into a report whose status part is silent.
-pub(super) fn take_over(report: &mut Report, understood: Understood) {
+pub(super) fn take_over(report: &mut Report, understood: &Understood) {
     if report.claims.is_empty() {
-        report.claims = understood.claims;
+        report.claims.clone_from(&understood.claims);
         report.left_out = understood.left_out;
         return;
     }
-    for claim in report.claims.iter_mut().filter(|c| c.diagnostic.is_none()) {
-        let same = |u: &&Claim| {
-            [Some(&claim.final_recipient), claim.original_recipient.as_ref()]
-                .into_iter()
-                .flatten()
-                .any(|n| n.eq_ignore_ascii_case(&u.final_recipient))
-        };
-        if let Some(u) = understood.claims.iter().find(same) {
-            claim.diagnostic = u.diagnostic.clone();
-            claim.remote_mta = claim.remote_mta.take().or_else(|| u.remote_mta.clone());
+    let mut members: Vec<&Claim> = understood.claims.iter().filter(|u| u.original_recipient.is_some()).collect();
+    for claim in &mut report.claims {
+        let named = |u: &&Claim| claim.names().any(|n| n.eq_ignore_ascii_case(&u.final_recipient));
+        if let Some(u) = understood.claims.iter().find(named) {
+            if claim.diagnostic.is_none() {
+                claim.diagnostic = u.diagnostic.clone();
+                claim.remote_mta = claim.remote_mta.take().or_else(|| u.remote_mta.clone());
+            }
+            continue;
+        }
+        // Exim's status part names the alias, its text the address behind it that failed.
+        let of_alias = |u: &&Claim| u.original_recipient.as_ref().is_some_and(|o| o.eq_ignore_ascii_case(&claim.final_recipient));
+        if let Some(at) = members.iter().position(of_alias) {
+            let alias = std::mem::replace(&mut claim.final_recipient, members.remove(at).final_recipient.clone());
+            claim.original_recipient.get_or_insert(alias);
         }
     }
 }

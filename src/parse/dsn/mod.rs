@@ -27,9 +27,10 @@ pub use status::StatusFrom;
 
 use super::file::ParserError;
 use crate::model::event::Action;
-use fields::{date, get, host, looks_like_status};
+use crate::model::time::{Precision, SECOND, rfc3339};
+use fields::looks_like_status;
 use mail::{Mail, bare, inner_address, returned_head, take_over};
-use mime::{Head, parts, with_newlines};
+use mime::{parts, with_newlines};
 use reason::Reasons;
 use std::path::Path;
 
@@ -129,61 +130,47 @@ impl Reader {
     /// Reports that are parts of the mail.
     fn by_parts(&self, mail: &mut Mail) -> Vec<Report> {
         let mut reports = Vec::new();
-        for n in 0..mail.parts.len() {
-            let Some(part) = mail.parts.get(n) else { break };
-            let mut report = match part.kind.as_str() {
-                "message/delivery-status" | "message/global-delivery-status" => mail.delivery(&part.text(), Sort::Delivery),
-                "message/tracking-status" => mail.delivery(&part.text(), Sort::Tracking),
+        for part in &mail.parts {
+            match part.kind.as_str() {
+                "message/delivery-status" | "message/global-delivery-status" => mail.delivery(&part.text(), Sort::Delivery, &mut reports),
+                "message/tracking-status" => mail.delivery(&part.text(), Sort::Tracking, &mut reports),
                 "message/disposition-notification" | "message/global-disposition-notification" => {
-                    let Some(claim) = special::disposition(part, mail.head) else { continue };
-                    let mut r = mail.report(Sort::Disposition, "rfc8098");
-                    let id = |n| get(&claim.fields, n).map(bare);
-                    r.message_id = id("original-message-id").or(r.message_id);
-                    r.reporting_mta = get(&claim.fields, "reporting-ua").and_then(|v| host(v.split(';').next().unwrap_or_default()).0);
-                    r.claims = vec![claim];
-                    r
+                    reports.extend(special::disposition(part, mail));
                 }
-                "message/feedback-report" => {
-                    let mut r = mail.report(Sort::Complaint, "rfc5965");
-                    r.claims = special::complaints(part, mail.returned.as_deref().map(|b| Head::split(b).0));
-                    if let Some(c) = r.claims.first() {
-                        r.reporting_mta = get(&c.fields, "reporting-mta").and_then(|v| host(v).0);
-                        r.arrival_date = get(&c.fields, "arrival-date").and_then(date).map(|d| d.0);
-                        r.envelope_id = get(&c.fields, "original-envelope-id").map(str::to_string);
-                    }
-                    r
-                }
+                "message/feedback-report" => reports.push(special::complaint(part, mail)),
                 _ if mail.may_be_status(part) => {
                     let text = part.text();
-                    if !looks_like_status(&text) {
-                        continue;
+                    if looks_like_status(&text) {
+                        mail.delivery(&text, Sort::Delivery, &mut reports);
                     }
-                    mail.delivery(&text, Sort::Delivery)
                 }
-                _ => continue,
-            };
-            self.refine(mail, &mut report);
-            reports.push(report);
+                _ => {}
+            }
         }
+        self.refine(mail, &mut reports);
         reports
     }
 
-    /// What the text beside a report part adds: claims where it has none, diagnostics where it gives none, corrections.
-    fn refine(&self, mail: &mut Mail, report: &mut Report) {
-        let silent = report.sort == Sort::Delivery && report.claims.iter().any(|c| c.diagnostic.is_none());
-        let odd = report.claims.iter().any(|c| c.action == Action::Delayed);
-        if report.sort == Sort::Delivery && (report.claims.is_empty() || silent || odd) {
+    /// What the text beside report parts adds: claims where they have none, diagnostics where they give none, whom they mean,
+    /// corrections.
+    fn refine(&self, mail: &mut Mail, reports: &mut [Report]) {
+        let listed = mail.head.first("x-failed-recipients").unwrap_or_default().to_lowercase();
+        let unlisted = |c: &Claim| c.action == Action::Failed && !listed.is_empty() && !listed.contains(&c.final_recipient.to_lowercase());
+        // Failures are reported as they are; of what else they say some systems use the wrong word.
+        let unsure = |c: &Claim| c.diagnostic.is_none() || c.action != Action::Failed || unlisted(c);
+        let asks = |r: &Report| r.sort == Sort::Delivery && (r.claims.is_empty() || r.claims.iter().any(unsure));
+        if reports.iter().any(asks) {
             let text = mail.text().to_string();
             let header = |name: &str| mail.head.all(name).reduce(|a, b| a + "\n" + &b);
-            let wanted = |d: &&Dialect| !d.general && (silent || report.claims.is_empty() || d.corrects()) && d.is_of(&header, &text);
-            if let Some(dialect) = self.dialects.iter().find(wanted) {
-                if silent || report.claims.is_empty() {
-                    take_over(report, dialect.understand(&header, &text));
+            if let Some(dialect) = self.dialects.iter().find(|d| !d.general && d.is_of(&header, &text)) {
+                let understood = dialect.understand(&header, &text);
+                for report in reports.iter_mut().filter(|r| asks(r)) {
+                    take_over(report, &understood);
+                    dialect.correct(&mut report.claims, &text);
                 }
-                report.claims.iter_mut().for_each(|c| dialect.correct(c, &text));
             }
         }
-        self.settle(report);
+        reports.iter_mut().for_each(|r| self.settle(r));
     }
 
     /// A report in the words of a dialect. `Err` with what it is instead, or with nothing where that is not known.
@@ -210,6 +197,7 @@ impl Reader {
             if mail.returned.is_none() && !understood.returned.is_empty() {
                 mail.returned = Some(understood.returned.clone().into_bytes());
             }
+            dialect.correct(&mut understood.claims, &text);
             let mut report = mail.report(Sort::Delivery, &dialect.name);
             let mut take = |name: &str| understood.fields.remove(name);
             report.reporting_mta = take("reporting_mta");
@@ -301,13 +289,14 @@ impl Reader {
 }
 
 /// Names for [`field_of`], in the order they are shown; whether each is the claim's own.
-pub const FIELDS: [(&str, bool); 19] = [
+pub const FIELDS: [(&str, bool); 22] = [
     ("reporting_mta", false),
     ("queue_id", false),
     ("envelope_id", false),
     ("message_id", false),
     ("envelope_from", false),
     ("subject", false),
+    ("arrival_date", false),
     ("report_id", false),
     ("dialect", false),
     ("original_recipient", true),
@@ -318,14 +307,35 @@ pub const FIELDS: [(&str, bool); 19] = [
     ("reason", true),
     ("remote_mta", true),
     ("remote_ip", true),
+    ("last_attempt_date", true),
+    ("will_retry_until", true),
     ("disposition", true),
     ("confidence", true),
     ("diagnostic", true),
 ];
 
+/// Whether a field of a report says more than the names for [`field_of`] give: `Final-Log-ID`, `X-Actual-Recipient` and others.
+pub fn is_further(name: &str) -> bool {
+    const READ: [&str; 11] = [
+        "reporting-mta",
+        "original-envelope-id",
+        "arrival-date",
+        "final-recipient",
+        "original-recipient",
+        "action",
+        "status",
+        "remote-mta",
+        "diagnostic-code",
+        "last-attempt-date",
+        "will-retry-until",
+    ];
+    !READ.iter().any(|n| n.eq_ignore_ascii_case(name))
+}
+
 /// A claim's (or its report's) field by name, as samples and the corpus in `tests/dsn` name them.
 pub fn field_of(r: &Report, c: &Claim, name: &str) -> Option<String> {
     let own = |v: &str| Some(v.to_string());
+    let stamp = |seconds: Option<i64>| seconds.map(|s| rfc3339(s.saturating_mul(SECOND), Precision::Second));
     match name {
         "final_recipient" => own(&c.final_recipient),
         "original_recipient" => c.original_recipient.clone(),
@@ -345,6 +355,9 @@ pub fn field_of(r: &Report, c: &Claim, name: &str) -> Option<String> {
         "message_id" => r.message_id.clone(),
         "envelope_from" => r.envelope_from.clone(),
         "subject" => r.subject.clone(),
+        "arrival_date" => stamp(r.arrival_date),
+        "last_attempt_date" => stamp(c.last_attempt_date),
+        "will_retry_until" => stamp(c.will_retry_until),
         "report_id" => r.report_id.clone(),
         _ => None,
     }

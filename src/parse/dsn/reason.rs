@@ -1,5 +1,6 @@
 //! Why a message was not delivered, in a word or two: `parsers/dsn/reasons.toml`, words of the diagnostic first, then the status.
 
+use super::status::enhanced;
 use crate::parse::file::ParserError;
 use regex::bytes::{RegexSet, RegexSetBuilder};
 use serde::Deserialize;
@@ -17,6 +18,9 @@ struct RawReason {
     /// Subject and detail of RFC 3463 (`1.1`), or a whole code (`4.2.2`).
     #[serde(default)]
     status: Vec<String>,
+    /// What words for it alone are worth as a status, where that is not the first of `status`.
+    #[serde(default)]
+    stands_for: Option<String>,
     text: Vec<String>,
     sample: Vec<RawSample>,
 }
@@ -33,6 +37,7 @@ struct RawSample {
 struct Reason {
     name: String,
     status: Vec<String>,
+    stands_for: Option<String>,
     samples: Vec<(String, String)>,
 }
 
@@ -59,15 +64,17 @@ impl Reasons {
         })?;
         let list = raw.reason.into_iter().map(|r| Reason {
             name: r.name,
+            stands_for: r.stands_for.or_else(|| r.status.first().cloned()),
             status: r.status,
             samples: r.sample.into_iter().map(|s| (s.text, s.status)).collect(),
         });
         Ok(Reasons { list: list.collect(), texts, origin: origin.into() })
     }
 
-    /// The reason that the words of a diagnostic speak of, else that of the status.
+    /// The reason that the words of a diagnostic speak of, else that of the status, else that of the diagnostic's own status.
     pub(super) fn of(&self, diagnostic: &str, status: &str) -> Option<&str> {
-        self.by_words(diagnostic).or_else(|| self.by_status(status))
+        let own = || enhanced(diagnostic).and_then(|s| self.by_status(s));
+        self.by_words(diagnostic).or_else(|| self.by_status(status)).or_else(own)
     }
 
     fn by_words(&self, text: &str) -> Option<&str> {
@@ -85,10 +92,10 @@ impl Reasons {
         self.list.iter().find(has).map(|r| r.name.as_str())
     }
 
-    /// The first status that stands for a reason, with the class of `class` (`4` or `5`).
+    /// The status that stands for a reason, with the class of `class` (`4` or `5`).
     pub(super) fn status_of(&self, diagnostic: &str, class: char) -> Option<String> {
         let name = self.by_words(diagnostic)?;
-        let status = self.list.iter().find(|r| r.name == name)?.status.first()?;
+        let status = self.list.iter().find(|r| r.name == name)?.stands_for.as_ref()?;
         Some(if status.matches('.').count() == 2 { status.clone() } else { format!("{class}.{status}") })
     }
 

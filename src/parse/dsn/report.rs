@@ -121,6 +121,11 @@ impl Claim {
             fields: Group::new(),
         }
     }
+
+    /// The names under which the recipient is known: the final one first.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.final_recipient.as_str()).chain(self.original_recipient.as_deref())
+    }
 }
 
 impl Report {

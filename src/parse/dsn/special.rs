@@ -1,14 +1,36 @@
 //! Reports that are not about a delivery: what became of a mail in the mailbox (RFC 8098), and complaints (RFC 5965).
 
-use super::fields::{address, get, groups};
+use super::fields::{Group, address, date, get, host, sections};
+use super::mail::{Mail, bare};
 use super::mime::{Head, Part};
-use super::report::Claim;
+use super::report::{Claim, Report, Sort};
 use super::status::StatusFrom;
 use crate::model::event::Action;
 
-/// The claim of a `message/disposition-notification` part, with all its fields.
-pub(super) fn disposition(part: &Part, head: Head) -> Option<Claim> {
-    let fields = all_fields(&part.text());
+/// The report of a `message/disposition-notification` part.
+pub(super) fn disposition(part: &Part, mail: &Mail) -> Option<Report> {
+    let claim = disposed(all_fields(&part.text()), mail.head)?;
+    let mut r = mail.report(Sort::Disposition, "rfc8098");
+    r.message_id = get(&claim.fields, "original-message-id").map(bare).or(r.message_id);
+    r.reporting_mta = get(&claim.fields, "reporting-ua").and_then(|v| host(v.split(';').next().unwrap_or_default()).0);
+    r.claims = vec![claim];
+    Some(r)
+}
+
+/// The report of a `message/feedback-report` part.
+pub(super) fn complaint(part: &Part, mail: &Mail) -> Report {
+    let mut r = mail.report(Sort::Complaint, "rfc5965");
+    r.claims = complaints(part, mail.returned.as_deref().map(|b| Head::split(b).0));
+    if let Some(c) = r.claims.first() {
+        r.reporting_mta = get(&c.fields, "reporting-mta").and_then(|v| host(v).0);
+        r.arrival_date = get(&c.fields, "arrival-date").and_then(date).map(|d| d.0);
+        r.envelope_id = get(&c.fields, "original-envelope-id").map(str::to_string);
+    }
+    r
+}
+
+/// What the fields of a notification claim.
+fn disposed(fields: Group, head: Head) -> Option<Claim> {
     let disposition = get(&fields, "disposition")?.to_lowercase();
     let mut claim = Claim::about(get(&fields, "final-recipient").and_then(address).unwrap_or_default());
     claim.original_recipient = get(&fields, "original-recipient").and_then(address);
@@ -29,7 +51,7 @@ pub(super) fn disposition(part: &Part, head: Head) -> Option<Claim> {
 }
 
 /// The claims of a `message/feedback-report` part: one a recipient it names.
-pub(super) fn complaints(part: &Part, returned: Option<Head>) -> Vec<Claim> {
+fn complaints(part: &Part, returned: Option<Head>) -> Vec<Claim> {
     let fields = all_fields(&part.text());
     if get(&fields, "feedback-type").is_none() {
         return vec![];
@@ -59,8 +81,6 @@ pub(super) fn complaints(part: &Part, returned: Option<Head>) -> Vec<Claim> {
 }
 
 /// The fields of a part that has one group only.
-fn all_fields(text: &str) -> super::fields::Group {
-    let (mut all, recipients) = groups(text);
-    recipients.into_iter().for_each(|g| all.extend(g));
-    all
+fn all_fields(text: &str) -> Group {
+    sections(text).into_iter().flat_map(|(message, recipients)| message.into_iter().chain(recipients.into_iter().flatten())).collect()
 }

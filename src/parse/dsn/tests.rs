@@ -72,6 +72,55 @@ fn several_reports_in_one_mail_and_tracking_status() {
 }
 
 #[test]
+fn a_part_that_speaks_of_several_messages_is_several_reports() {
+    let other = STATUS.replace("mx.c", "mx.d").replace("a@b", "c@d") + "Diagnostic-Code: smtp; \n";
+    let r = reports(&report_mail("message/delivery-status", &format!("{STATUS}\n{other}")));
+    let seen: Vec<_> =
+        r.iter().map(|r| (r.reporting_mta.as_deref().unwrap(), r.claims[0].final_recipient.as_str(), r.claims.len())).collect();
+    assert_eq!(seen, [("mx.c", "a@b", 1), ("mx.d", "c@d", 1)]);
+    assert_eq!(r[1].claims[0].diagnostic, None, "an empty one is none");
+    // As many as anybody likes to write: the rest is counted.
+    let r = reports(&report_mail("message/delivery-status", &format!("{STATUS}\n").repeat(5_000)));
+    assert_eq!((r.len(), r.last().unwrap().left_out), (100, 4_900));
+}
+
+#[test]
+fn the_text_says_whom_and_what_the_status_part_means() {
+    let with = |header: &str, text: &str, status: &str| {
+        let mail = report_mail("message/delivery-status", status).replace("Sorry.", text);
+        let claims = reports(&format!("{header}{mail}")).remove(0).claims;
+        claims.iter().map(|c| (c.names().map(str::to_string).collect::<Vec<_>>(), c.action)).collect::<Vec<_>>()
+    };
+    let names = |n: &[&str]| n.iter().map(|n| n.to_string()).collect::<Vec<_>>();
+    // Exim names the alias twice in the part, and in the text the two addresses behind it.
+    let text = "This message was created automatically by mail delivery software.\n\n  x@c.test\n    (generated from a@b)\n    550 no\n\n  y@c.test\n    (generated from a@b)\n    550 no\n\n";
+    let twice = "Reporting-MTA: dns; mx.c\n\nAction: failed\nFinal-Recipient: rfc822;a@b\nStatus: 5.0.0\nDiagnostic-Code: smtp; 550 no\n\n\
+                 Action: failed\nFinal-Recipient: rfc822;a@b\nStatus: 5.0.0\nDiagnostic-Code: smtp; 550 nope\n";
+    let got = with("X-Failed-Recipients: x@c.test, y@c.test\n", text, twice);
+    assert_eq!(got, [(names(&["x@c.test", "a@b"]), Action::Failed), (names(&["y@c.test", "a@b"]), Action::Failed)]);
+    // Postfix calls relayed what a server of mailboxes took, and only that recipient's is put right.
+    let text = "This is the mail system at host mx.c.\n\n<a@b>: delivery via mx.c[private/lmtp]: 250 2.0.0 <a@b>\n    x7 Saved\n\n<c@d>: delivery via d[192.0.2.1]:25: 250 2.0.0 Ok\n";
+    let group = |to: &str| format!("Final-Recipient: rfc822; {to}\nAction: relayed\nStatus: 2.0.0\nDiagnostic-Code: smtp; 250 x\n\n");
+    let got = with("", text, &format!("Reporting-MTA: dns; mx.c\n\n{}{}", group("a@b"), group("c@d")));
+    assert_eq!(got, [(names(&["a@b"]), Action::Delivered), (names(&["c@d"]), Action::Relayed)]);
+}
+
+#[test]
+fn a_reason_is_of_the_words_then_of_the_status_given_then_of_that_in_the_diagnostic() {
+    let of = |status: &str, said: &str| {
+        let status =
+            format!("Reporting-MTA: dns; a\n\nFinal-Recipient: rfc822; a@b\nAction: failed\nStatus: {status}\nDiagnostic-Code: {said}\n");
+        let c = reports(&report_mail("message/delivery-status", &status)).remove(0).claims.remove(0);
+        (c.status, c.reason)
+    };
+    assert_eq!(of("5.1.1", "smtp; 550 mailbox full"), ("5.1.1".into(), Some("mailbox full".into())));
+    assert_eq!(of("5.0.0", "smtp; 550 5.1.1 no"), ("5.0.0".into(), Some("user unknown".into())));
+    assert_eq!(of("5.7.1", "smtp; 550 no"), ("5.7.1".into(), Some("policy".into())));
+    assert_eq!(of("5.5.0", "x-unix; 69"), ("5.5.0".into(), Some("system error".into())));
+    assert_eq!(of("5.5.0", "smtp; 550 no"), ("5.5.0".into(), None));
+}
+
+#[test]
 fn a_forwarded_report_is_read_with_low_confidence_and_a_returned_one_is_not() {
     let forwarded = format!(
         "From: me@site\nSubject: Fwd: look\nContent-Type: multipart/mixed; boundary=o\n\n--o\n\nsee\n--o\nContent-Type: message/rfc822\n\n{}--o--\n",

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use crate::source::text::{escape, stamp};
 
 /// The line, with its newline; `None` for an empty message. `received`: microseconds since 1970.
-pub(super) fn line(message: &[u8], peer: IpAddr, received: i64) -> Option<Vec<u8>> {
+pub fn line(message: &[u8], peer: IpAddr, received: i64) -> Option<Vec<u8>> {
     let text = after_priority(message.trim_ascii());
     if text.is_empty() {
         return None;

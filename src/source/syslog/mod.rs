@@ -5,7 +5,7 @@
 //! dropped then, and counted. Everything a sender can fill is bounded: messages, connections (all, and
 //! of one address or IPv6 /64), time for a TLS handshake, silence.
 
-mod message;
+pub mod message;
 #[cfg(test)]
 mod tests;
 

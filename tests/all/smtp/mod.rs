@@ -3,7 +3,6 @@
 mod cost;
 pub mod daemon;
 mod exim;
-mod fuzz;
 mod outbound;
 mod postfix;
 mod real;

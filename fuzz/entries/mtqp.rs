@@ -1,5 +1,4 @@
-//! What the fuzz targets do with their bytes, and what must hold whatever the bytes are. `cargo test` runs these, too.
-#![allow(dead_code)]
+//! MTQP: commands, responses, sessions, URLs, and the answers' text.
 
 use msgtrk::mtqp::command::{self, Command};
 use msgtrk::mtqp::reply::{Reader, Reply, ReplyError};

@@ -1,6 +1,4 @@
-//! What the fuzz targets of the SMTP side do with their bytes, and what must hold whatever the bytes are. `cargo test`
-//! runs these, too.
-#![allow(dead_code)]
+//! SMTP: command lines, replies, content, and both sides of a session.
 
 use msgtrk::smtp::command::{self, Mark, bdat, envelope, from_xtext, remarked, verb};
 use msgtrk::smtp::data::{Content, Found};
