@@ -149,9 +149,36 @@ impl SmtpConfig {
 
     /// Seconds since 1970 until which a message that came at `now` can be tracked.
     pub fn expires(&self, timeout: Option<u32>, now: i64) -> i64 {
+        self.lifetime().until(timeout, now)
+    }
+
+    /// How long messages can be tracked.
+    pub fn lifetime(&self) -> Lifetime {
+        Lifetime { days: self.track_days, most: self.max_track_days }
+    }
+}
+
+/// How long marked messages can be tracked (RFC 3885, 3.1), days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime {
+    /// Where the sender named no timeout.
+    pub days: u32,
+    /// At most, whatever the sender asked for.
+    pub most: u32,
+}
+
+impl Default for Lifetime {
+    fn default() -> Self {
+        SmtpConfig::default().lifetime()
+    }
+}
+
+impl Lifetime {
+    /// Seconds since 1970 until which a message that came at `now` can be tracked; `timeout` is the sender's, seconds.
+    pub fn until(&self, timeout: Option<u32>, now: i64) -> i64 {
         const DAY: i64 = 86_400;
-        let most = i64::from(self.max_track_days.max(1)) * DAY;
-        now + timeout.map_or(i64::from(self.track_days.max(1)) * DAY, i64::from).min(most)
+        let most = i64::from(self.most.max(1)) * DAY;
+        now + timeout.map_or(i64::from(self.days.max(1)) * DAY, i64::from).min(most)
     }
 }
 

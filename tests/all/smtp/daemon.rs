@@ -1,6 +1,6 @@
 //! A running `msgtrk serve`, a client's end of a session, and a scripted server.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -65,6 +65,9 @@ impl Drop for Daemon {
     }
 }
 
+/// How long a reply is waited for: what takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A client's end.
 pub struct Client {
     pub stream: TcpStream,
@@ -74,7 +77,8 @@ pub struct Client {
 impl Client {
     pub fn connect(to: SocketAddr) -> Self {
         let stream = TcpStream::connect(to).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Client { stream, bytes: vec![] }
     }
@@ -96,6 +100,9 @@ impl Client {
             let mut buffer = [0; 4096];
             match self.stream.read(&mut buffer) {
                 Ok(n @ 1..) => self.bytes.extend_from_slice(&buffer[..n]),
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    panic!("no whole reply for {PATIENCE:?}, only {out:?} and {:?}", self.bytes.escape_ascii().to_string())
+                }
                 _ => return out,
             }
         }

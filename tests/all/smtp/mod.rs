@@ -4,6 +4,7 @@ mod cost;
 mod daemon;
 mod exim;
 mod fuzz;
+mod logged;
 mod outbound;
 mod postfix;
 mod real;
