@@ -179,6 +179,7 @@ fn session(stream: TcpStream, keywords: &[&str], prefix: &str, told: &Told) {
                 say("221 Bye\r\n".into());
                 false
             }
+            _ if line.contains("<later@") => say("450 4.2.1 come later\r\n".into()),
             _ if line.contains("<refused@") => say("550 5.1.1 no such user\r\n".into()),
             _ => say("250 2.0.0 Ok\r\n".into()),
         };

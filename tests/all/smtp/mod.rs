@@ -6,6 +6,7 @@ mod exim;
 mod fuzz;
 mod logged;
 mod outbound;
+mod peers;
 mod postfix;
 mod real;
 mod scripted;
