@@ -54,8 +54,12 @@ impl Default for SmtpConfig {
 pub struct Listen {
     /// Address and port; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The MTA: `host:port`, or the path of a socket.
+    /// The MTA: `host:port`, the path of a socket, or `tls://host:port` where it speaks TLS from the first byte (RFC 8314).
     pub backend: String,
+    /// Whether its certificate must be good for its name. Default: it must.
+    pub verify_backend: Option<bool>,
+    /// Certificates that may have signed it, PEM, besides the system's.
+    pub backend_ca: Option<PathBuf>,
     /// What is spoken on both sides.
     #[serde(default)]
     pub protocol: Protocol,
@@ -188,6 +192,9 @@ impl Listen {
     /// # Errors
     /// One sentence.
     pub fn check(&self) -> Result<(), String> {
+        if !self.backend.starts_with(super::net::TLS) && (self.verify_backend.is_some() || self.backend_ca.is_some()) {
+            return Err(format!("smtp: {}: verify_backend and backend_ca go with backend = \"{}...\"", self.listen, super::net::TLS));
+        }
         if self.client.is_some() || self.listen.ip().to_canonical().is_loopback() {
             return Ok(());
         }
@@ -209,6 +216,8 @@ impl std::str::FromStr for Listen {
         Ok(Listen {
             listen,
             backend: backend.into(),
+            verify_backend: None,
+            backend_ca: None,
             protocol: Protocol::default(),
             tls: None,
             client: None,
@@ -243,6 +252,8 @@ mod tests {
         read(listen).unwrap().check().unwrap();
         assert!(read(&format!("{listen}tls = \"implicit\"\n")).unwrap().check().unwrap_err().contains("127.0.0.1:25"));
         assert!(read("certificate = \"c.pem\"").unwrap().check().is_err());
+        assert!(read(&format!("{listen}verify_backend = false\n")).unwrap().check().unwrap_err().contains("tls://"));
+        read(&format!("{listen}verify_backend = false\n").replace("backend = \"", "backend = \"tls://")).unwrap().check().unwrap();
         let open = listen.replace("127.0.0.1:25\"", "0.0.0.0:25\"");
         assert!(read(&open).unwrap().check().unwrap_err().contains("0.0.0.0:25"));
         read(&format!("{open}client = \"none\"\n")).unwrap().check().unwrap();

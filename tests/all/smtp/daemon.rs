@@ -20,8 +20,7 @@ impl Daemon {
         command.env_remove("MSGTRK_INDEX").env("TZ", "UTC").env("MSGTRK_LOG", "info").arg("--index").arg(index).arg("serve").args(args);
         let log = std::fs::File::create(index.with_extension("stderr")).unwrap();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let line = first_line(child.stdout.take().unwrap(), &mut child);
         assert!(line.starts_with("ready"), "{line:?}: {}", std::fs::read_to_string(index.with_extension("stderr")).unwrap());
         let words = line.split_whitespace().skip(1).filter_map(|w| w.split_once('='));
         let listening = words.map(|(name, address)| (name.to_string(), address.parse().unwrap())).collect();
@@ -39,11 +38,13 @@ impl Daemon {
         serde_json::from_slice(&out.stdout).unwrap_or_default()
     }
 
-    /// Asks until an answer fits, 20 seconds at most, and has the log read each time, by the daemon itself or not.
-    pub fn trace_until(&self, log: &Path, id: &str, fits: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
-        let until = Instant::now() + Duration::from_secs(20);
+    /// Asks until an answer fits, 60 seconds at most, and has the log read each time, unless the daemon follows it itself.
+    pub fn trace_until(&self, log: Option<&Path>, id: &str, fits: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        let until = Instant::now() + Duration::from_secs(60);
         loop {
-            crate::support::msgtrk(&self.index, &["backfill", "--quiet", log.to_str().unwrap()]);
+            if let Some(log) = log {
+                crate::support::msgtrk(&self.index, &["backfill", "--quiet", log.to_str().unwrap()]);
+            }
             let found = self.trace(id);
             if fits(&found) || Instant::now() > until {
                 return found;
@@ -56,6 +57,21 @@ impl Daemon {
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let _ = self.child.wait();
     }
+}
+
+/// The first line that a program writes; it is killed where that takes too long.
+fn first_line(out: std::process::ChildStdout, child: &mut Child) -> String {
+    let (say, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let _ = BufReader::new(out).read_line(&mut line);
+        let _ = say.send(line);
+    });
+    told.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        let _ = child.kill();
+        let _ = child.wait();
+        format!("nothing for {PATIENCE:?}")
+    })
 }
 
 impl Drop for Daemon {

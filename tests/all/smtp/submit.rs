@@ -148,7 +148,7 @@ fn what_was_sent_is_tracked_over_mtqp_through_a_real_postfix() {
     postfix.settle();
     let envid = serde_json::from_slice::<serde_json::Value>(&std::fs::read(&files(home.path())[0]).unwrap()).unwrap();
     let envid = envid["envelope_id"].as_str().unwrap();
-    let found = daemon.trace_until(&log, envid, |v| v["records"][0].to_string().matches("\"action\":\"delayed\"").count() == 1);
+    let found = daemon.trace_until(Some(&log), envid, |v| v["records"][0].to_string().matches("\"action\":\"delayed\"").count() == 1);
     assert_eq!(found["records"].as_array().map(Vec::len), Some(1), "{found:#}");
     std::thread::sleep(std::time::Duration::from_millis(600));
     let second = said(&ask());
