@@ -40,22 +40,30 @@ impl Daemon {
 
     /// Asks until an answer fits, 60 seconds at most, and has the log read each time, unless the daemon follows it itself.
     pub fn trace_until(&self, log: Option<&Path>, id: &str, fits: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
-        let until = Instant::now() + Duration::from_secs(60);
-        loop {
+        let read = || {
             if let Some(log) = log {
                 crate::support::msgtrk(&self.index, &["backfill", "--quiet", log.to_str().unwrap()]);
             }
-            let found = self.trace(id);
-            if fits(&found) || Instant::now() > until {
-                return found;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
+            self.trace(id)
+        };
+        until(read, fits)
     }
 
     pub fn stop(mut self) {
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let _ = self.child.wait();
+    }
+}
+
+/// Asks until an answer fits, 60 seconds at most; the latest answer.
+pub fn until<T>(mut ask: impl FnMut() -> T, fits: impl Fn(&T) -> bool) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let found = ask();
+        if fits(&found) || Instant::now() > end {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
