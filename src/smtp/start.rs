@@ -7,7 +7,9 @@ use super::server::{Counters, Gateway, Rooms};
 use crate::store::StoreError;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 
 /// Why a gateway cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,9 @@ pub enum StartError {
     /// DNS cannot be asked.
     #[error("smtp: {0}")]
     Dns(String),
+    /// No threads can be had.
+    #[error("smtp: {0}")]
+    Runtime(std::io::Error),
     /// The index cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -50,19 +55,30 @@ pub struct Setup<'a> {
     pub view: crate::ingest::open::View,
 }
 
-/// What was opened.
+/// What was opened. The gateways end when it is dropped.
 pub struct Started {
     /// What for (`smtp`, `smtp-out`) and the real address of each socket, in the order of the config, then of the command line.
     pub listening: Vec<(String, SocketAddr)>,
     /// What they count.
     pub counters: Arc<Counters>,
+    runtime: Option<Runtime>,
 }
 
-/// Opens all sockets and serves them on the runtime.
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::from_millis(500));
+        }
+    }
+}
+
+/// Opens all sockets and serves them, on one thread of its own: a session does little but pass bytes on, and waking another
+/// thread for that costs more than it does.
 ///
 /// # Errors
-/// [`StartError`]; sockets opened before it are closed when the runtime ends.
-pub fn start(runtime: &tokio::runtime::Runtime, setup: &Setup) -> Result<Started, StartError> {
+/// [`StartError`].
+pub fn start(setup: &Setup) -> Result<Started, StartError> {
+    let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("smtp").enable_all().build().map_err(StartError::Runtime)?;
     let config = &setup.binder.config;
     config.check().map_err(StartError::Config)?;
     let counters: Arc<Counters> = Arc::default();
@@ -96,5 +112,5 @@ pub fn start(runtime: &tokio::runtime::Runtime, setup: &Setup) -> Result<Started
         runtime.spawn(Arc::new(gateway).serve(listener));
         listening.push(("smtp-out".to_string(), address));
     }
-    Ok(Started { listening, counters })
+    Ok(Started { listening, counters, runtime: Some(runtime) })
 }
