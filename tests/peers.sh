@@ -6,6 +6,7 @@ set -eu
 [ $# = 1 ] || { echo "usage: $0 DIR" >&2; exit 2; }
 mkdir -p "$1"
 cd "$1"
+[ -e opensmtpd/.done ] || apt-get update -qq >/dev/null
 unpack() { # NAME PACKAGE...
   name=$1; shift
   [ -e "$name/.done" ] && return

@@ -97,6 +97,13 @@ impl Peer {
             return None;
         };
         let dir = tempfile::tempdir_in("/tmp").unwrap();
+        let probe = "cd $1; mkdir w; mount -t tmpfs t w; mkdir w/u w/w w/r; mount -t overlay o -o lowerdir=/,upperdir=w/u,workdir=w/w w/r";
+        let out = Command::new("unshare").args(["--mount", "--pid", "--fork", "sh", "-ec", probe, "sh"]).arg(dir.path()).output();
+        if !out.as_ref().is_ok_and(|o| o.status.success()) {
+            eprintln!("skipped: no namespace of its own for {name} here: {out:?}");
+            return None;
+        }
+        std::fs::remove_dir(dir.path().join("w")).unwrap();
         let smtp = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         std::fs::create_dir(dir.path().join("dev")).unwrap();
         let over = Arc::new(AtomicBool::new(false));
