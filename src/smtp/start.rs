@@ -7,9 +7,7 @@ use super::server::{Counters, Gateway, Rooms};
 use crate::store::StoreError;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
 
 /// Why a gateway cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -31,9 +29,6 @@ pub enum StartError {
     /// DNS cannot be asked.
     #[error("smtp: {0}")]
     Dns(String),
-    /// No threads can be had.
-    #[error("smtp: {0}")]
-    Runtime(std::io::Error),
     /// The index cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -55,30 +50,19 @@ pub struct Setup<'a> {
     pub view: crate::ingest::open::View,
 }
 
-/// What was opened. The gateways end when it is dropped.
+/// What was opened.
 pub struct Started {
     /// What for (`smtp`, `smtp-out`) and the real address of each socket, in the order of the config, then of the command line.
     pub listening: Vec<(String, SocketAddr)>,
     /// What they count.
     pub counters: Arc<Counters>,
-    runtime: Option<Runtime>,
 }
 
-impl Drop for Started {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_timeout(Duration::from_millis(500));
-        }
-    }
-}
-
-/// Opens all sockets and serves them, on one thread of its own: a session does little but pass bytes on, and waking another
-/// thread for that costs more than it does.
+/// Opens all sockets and serves them on the runtime.
 ///
 /// # Errors
-/// [`StartError`].
-pub fn start(setup: &Setup) -> Result<Started, StartError> {
-    let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("smtp").enable_all().build().map_err(StartError::Runtime)?;
+/// [`StartError`]; sockets opened before it are closed when the runtime ends.
+pub fn start(runtime: &tokio::runtime::Runtime, setup: &Setup) -> Result<Started, StartError> {
     let config = &setup.binder.config;
     config.check().map_err(StartError::Config)?;
     let counters: Arc<Counters> = Arc::default();
@@ -112,5 +96,5 @@ pub fn start(setup: &Setup) -> Result<Started, StartError> {
         runtime.spawn(Arc::new(gateway).serve(listener));
         listening.push(("smtp-out".to_string(), address));
     }
-    Ok(Started { listening, counters, runtime: Some(runtime) })
+    Ok(Started { listening, counters })
 }

@@ -19,7 +19,6 @@ use std::sync::Arc;
 pub(super) struct Servers {
     pub(super) mtqp: Option<Handle>,
     pub(super) addresses: Vec<(String, String)>,
-    _gateways: Option<Started>,
 }
 
 fn now() -> i64 {
@@ -35,7 +34,7 @@ pub(super) fn begin(
     view: &View,
     runtime: &tokio::runtime::Runtime,
 ) -> anyhow::Result<Servers> {
-    let mut servers = Servers { mtqp: None, addresses: Vec::new(), _gateways: None };
+    let mut servers = Servers { mtqp: None, addresses: Vec::new() };
     let mut note = |what: &str, addresses: &[SocketAddr]| {
         servers.addresses.extend(addresses.iter().map(|address| (what.to_string(), address.to_string())));
     };
@@ -46,24 +45,30 @@ pub(super) fn begin(
         note("mtqps", handle.tls_addresses());
         servers.mtqp = Some(handle);
     }
-    let gateways = gateways(running, a, cx, config, view)?;
+    let gateways = gateways(running, a, cx, config, view, runtime)?;
     servers.addresses.extend(gateways.listening.iter().map(|(what, address)| (what.clone(), address.to_string())));
     if let Some(address) = a.metrics.or(config.metrics.as_ref().map(|m| m.listen)) {
         let listener = runtime.block_on(tokio::net::TcpListener::bind(address)).with_context(|| format!("--metrics {address}"))?;
         servers.addresses.push(("metrics".into(), listener.local_addr()?.to_string()));
-        runtime.spawn(metrics::serve(listener, Arc::clone(&running.figures), Arc::clone(&gateways.counters)));
+        runtime.spawn(metrics::serve(listener, Arc::clone(&running.figures), gateways.counters));
     }
-    servers._gateways = Some(gateways);
     Ok(servers)
 }
 
 /// The SMTP gateways before and behind an MTA.
-fn gateways(running: &Running, a: &Arguments, cx: &Context, config: &Config, view: &View) -> anyhow::Result<Started> {
+fn gateways(
+    running: &Running,
+    a: &Arguments,
+    cx: &Context,
+    config: &Config,
+    view: &View,
+    runtime: &tokio::runtime::Runtime,
+) -> anyhow::Result<Started> {
     let (open, bell) = (Arc::clone(&running.open), Arc::clone(&running.bell));
     let binder = Arc::new(Binder { open, bell, parsers: cx.load_parsers()?, config: config.smtp.clone() });
     let (this_host, host_name) = (a.host.clone().unwrap_or_else(this_host), |name: &str| cx.site.host_name(name));
     let setup = Setup { binder, listen: &a.smtp, out: a.smtp_out, this_host: &this_host, host_name: &host_name, view: view.clone() };
-    Ok(start(&setup)?)
+    Ok(start(runtime, &setup)?)
 }
 
 /// `[mtqp]`, with what the command line and the rest of the config say.
