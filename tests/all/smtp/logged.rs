@@ -2,6 +2,7 @@
 
 use super::daemon::{Client, certifier};
 use super::postfix::Postfix;
+use super::submit::{MAIL, run, said, settings};
 use crate::mtqp_support::{config, serve_at};
 use crate::support::{Index, msgtrk};
 use base64::Engine as _;
@@ -22,16 +23,16 @@ fn messages_marked_in_the_log_of_a_real_postfix_are_tracked() {
     c.reply();
     c.ask("EHLO c.test");
     let mut message = |mail: &str, to: &[&str]| {
-        let said = c.ask(&format!("MAIL FROM:<ann@a.test>{mail}"));
-        assert!(said.starts_with("250"), "{said}");
+        let told = c.ask(&format!("MAIL FROM:<ann@a.test>{mail}"));
+        assert!(told.starts_with("250"), "{told}");
         let taken = to.iter().filter(|t| c.ask(&format!("RCPT TO:<{t}>")).starts_with("250")).count();
         if taken == 0 {
             c.ask("RSET");
             return String::new();
         }
         c.ask("DATA");
-        let said = c.ask("Subject: x\r\n\r\nx\r\n.");
-        said.split_once("queued as ").unwrap().1.trim().to_string()
+        let told = c.ask("Subject: x\r\n\r\nx\r\n.");
+        told.split_once("queued as ").unwrap().1.trim().to_string()
     };
     let mark = |secret: &str| format!("MTRK={}", certifier(secret.as_bytes()));
     let whole = message(&format!(" {}:86400 ENVID=1@h.test SIZE=100", mark("one")), &["bob@local.test", "y@slow.test"]);
@@ -43,15 +44,20 @@ fn messages_marked_in_the_log_of_a_real_postfix_are_tracked() {
     // The log ends within the certifier.
     let cut = message(&format!(" SIZE=100 BODY=8BITMIME RET=HDRS ENVID=4@h.test {}:86400", mark("four")), &["bob@local.test"]);
     drop(c);
+    // The sender's own program, from the first to the last.
+    let home = tempfile::tempdir().unwrap();
+    settings(home.path(), postfix.smtp, "tracking_server = \"track.test\"\nmtrk = \"always\"\n");
+    let out = run(home.path(), &["submit", "-i", "-f", "ann@a.test", "bob@local.test"], MAIL);
+    assert_eq!((out.status.code(), said(&out).as_str()), (Some(0), ""));
     postfix.settle();
     let index = Index::new();
     let path = index.dir.path().join("index");
     let until = Instant::now() + Duration::from_secs(30);
-    let said = loop {
+    let first = loop {
         let log = postfix.log_text();
         let out = msgtrk(&path, &["backfill", postfix.log().to_str().unwrap()]);
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        if log.contains("to=<y@slow.test>") && log.matches("to=<bob@local.test>").count() == 4 {
+        if log.contains("to=<y@slow.test>") && log.matches("to=<bob@local.test>").count() == 5 {
             break String::from_utf8_lossy(&out.stderr).into_owned();
         }
         std::thread::sleep(Duration::from_millis(100));
@@ -61,7 +67,7 @@ fn messages_marked_in_the_log_of_a_real_postfix_are_tracked() {
     let again = Index::new();
     let out = msgtrk(&again.dir.path().join("index"), &["backfill", postfix.log().to_str().unwrap()]);
     let words = String::from_utf8_lossy(&out.stderr);
-    assert!(words.contains("1 marks of messages to be tracked that are not whole in the log"), "{words}{said}");
+    assert!(words.contains("1 marks of messages to be tracked that are not whole in the log"), "{words}{first}");
     let clock = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
     let server = serve_at(&index, config(""), "127.0.0.1:0", clock);
     let track = |envid: &str, secret: &str| {
@@ -82,6 +88,8 @@ fn messages_marked_in_the_log_of_a_real_postfix_are_tracked() {
     for (envid, secret) in [("1@h.test", "two"), ("3@h.test", "three"), ("4@h.test", "four")] {
         assert_eq!(track(envid, secret), Vec::<String>::new(), "{envid}");
     }
+    let out = run(home.path(), &["sent", "--refresh", "--resolve", &format!("track.test={}", server.plain)], "");
+    assert!(said(&out).contains("bob@local.test is delivered"), "{}", said(&out));
     let bound = |id: &str| {
         let out = msgtrk(&path, &["trace", id, "--json", "--lines"]);
         let found: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// Runs the program with a home of its own.
-fn run(home: &Path, args: &[&str], input: &str) -> Output {
+pub fn run(home: &Path, args: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_msgtrk"));
     for name in ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "MSGTRK_INDEX", "MSGTRK_SENT"] {
         command.env_remove(name);
@@ -24,11 +24,11 @@ fn run(home: &Path, args: &[&str], input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-fn said(out: &Output) -> String {
+pub fn said(out: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
 }
 
-fn settings(home: &Path, server: SocketAddr, more: &str) {
+pub fn settings(home: &Path, server: SocketAddr, more: &str) {
     std::fs::create_dir_all(home.join(".config/msgtrk")).unwrap();
     let text = format!("server = \"{server}\"\ntls = \"off\"\nname = \"pc.h.test\"\n{more}");
     std::fs::write(home.join(".config/msgtrk/submit.toml"), text).unwrap();
@@ -38,7 +38,7 @@ fn files(home: &Path) -> Vec<std::path::PathBuf> {
     std::fs::read_dir(home.join(".local/share/msgtrk-sent")).into_iter().flatten().flatten().map(|e| e.path()).collect()
 }
 
-const MAIL: &str =
+pub const MAIL: &str =
     "From: Ann <ann@a.test>\nTo: Bob <bob@b.test>\nBcc: eve@e.test\nSubject: a d\u{f6}t\nMessage-ID: <m1@a.test>\n\n.\nhello\n";
 
 #[test]
