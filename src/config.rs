@@ -5,7 +5,7 @@
 
 use crate::mtqp::config::ServerConfig;
 use crate::resolve::clock::Zone;
-use crate::smtp::config::SmtpConfig;
+use crate::smtp::config::{Lifetime, SmtpConfig};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -274,13 +274,15 @@ pub struct Site {
     pub zone: Zone,
     /// The site's own mail domains, in lower case; `*.example.org` stands for all below it.
     pub domains: Vec<String>,
+    /// How long messages can be tracked whose mark a log bears.
+    pub track: Lifetime,
     aliases: BTreeMap<String, String>,
     zones: BTreeMap<String, Zone>,
 }
 
 impl Default for Site {
     fn default() -> Self {
-        Site { zone: Zone::Fixed(0), domains: Vec::new(), aliases: BTreeMap::new(), zones: BTreeMap::new() }
+        Site { zone: Zone::Fixed(0), domains: Vec::new(), track: Lifetime::default(), aliases: BTreeMap::new(), zones: BTreeMap::new() }
     }
 }
 
@@ -355,6 +357,7 @@ impl Config {
             mtqp.check()?;
         }
         raw.smtp.check()?;
+        site.track = raw.smtp.lifetime();
         Ok(Config {
             index: raw.index,
             parsers: raw.parsers,

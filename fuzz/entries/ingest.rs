@@ -27,12 +27,12 @@ pub fn log_line(line: &[u8]) {
     MATCHER.with_borrow_mut(|m| {
         let Outcome::Event(parsed) = m.line(line) else { return };
         assert!(parsed.frame.message <= line.len() && parsed.times > 0);
-        for span in &m.spans {
+        for span in &m.fields.spans {
             let (start, end) = (span.start as usize, (span.start + span.len) as usize);
-            let inside = end <= line.len() || (start >= line.len() && end <= line.len() + m.extra.len());
-            assert!(inside, "{}: {start} to {end} of {} and {}", span.field.as_str(), line.len(), m.extra.len());
+            let inside = end <= line.len() || (start >= line.len() && end <= line.len() + m.fields.extra.len());
+            assert!(inside, "{}: {start} to {end} of {} and {}", span.field.as_str(), line.len(), m.fields.extra.len());
         }
-        assert!(m.value(line, Field::FinalRecipient).is_none_or(|v| v.len() <= line.len() + m.extra.len()));
+        assert!(m.fields.value(line, Field::FinalRecipient).is_none_or(|v| v.len() <= line.len() + m.fields.extra.len()));
     });
 }
 

@@ -115,6 +115,7 @@ fn report(done: &Summary, seconds: f64, assumed_host: Option<&str>) {
         (done.oversized, "lines too long, cut"),
         (done.undated, "lines whose stamp is no date"),
         (done.orphans, "lines that name only a delivery or session whose beginning was not read"),
+        (done.unbound, "marks of messages to be tracked that are not whole in the log"),
         (done.overfull, "events beyond the bound of one message"),
         (done.too_old, "lines older than what is kept (retention_days)"),
         (m.left_out, "recipients beyond the bound of one report"),

@@ -85,6 +85,8 @@ pub struct Summary {
     pub too_old: u64,
     /// Lines of a session or delivery whose beginning was not seen, so that no message is known for them.
     pub orphans: u64,
+    /// Messages whose mark (RFC 3885) the log does not bear whole, so that nobody can track them.
+    pub unbound: u64,
     /// Events left out because one message had too many.
     pub overfull: u64,
     /// Records written, new or changed.
@@ -371,6 +373,7 @@ impl Run<'_, '_> {
         self.summary.oversized += blocks.oversized();
         self.summary.undated += fold.undated;
         self.summary.orphans += fold.orphans;
+        self.summary.unbound += fold.unbound;
         self.summary.too_old += fold.too_old;
         let named = self.named(blocks.path());
         let (lines, stampless) = (file.counts.lines, file.counts.no_frame);

@@ -8,6 +8,7 @@ use crate::ledger::{Entry, Ledger, Origin};
 use crate::model::event::{Field, Head, Kind, MAX_LINE, Span};
 use crate::model::line::{Fragment, RawStamp};
 use crate::model::record::Role;
+use crate::model::time::SECOND;
 use crate::parse::{Matcher, Outcome, Parsers, frame};
 use crate::resolve::StreamState;
 use crate::resolve::clock::{Anchor, Clock, Zone};
@@ -72,6 +73,8 @@ pub struct Fold {
     pub too_old: u64,
     /// Lines of a session or delivery whose beginning was not seen, so that no message is known for them.
     pub orphans: u64,
+    /// Messages whose mark (RFC 3885) the log does not bear whole, so that nobody can track them.
+    pub unbound: u64,
     /// First and last moment of the events folded, microseconds.
     pub span: Option<(i64, i64)>,
     /// Counts of entries that were joined from parts.
@@ -97,6 +100,7 @@ impl Fold {
             not_before: i64::MIN,
             too_old: 0,
             orphans: 0,
+            unbound: 0,
             span: None,
             counts: Counts::default(),
         }
@@ -230,12 +234,16 @@ impl Fold {
         let line = bytes(&e.line);
         let spans = chunk.spans.get(e.spans.start as usize..e.spans.end as usize).unwrap_or_default();
         let extra = chunk.extra.get(e.extra.start as usize..e.extra.end as usize).unwrap_or_default();
-        let (mut joined, mut identity) = (Joined::default(), e.identity);
-        let (spans, extra) = if e.joins {
+        let (mut joined, mut identity, mut binding) = (Joined::default(), e.identity, None);
+        let (spans, extra) = if e.joins || e.kind == Kind::Binding {
             if !self.join(e, bytes(&e.host), Text { spans, line, extra }, &mut joined) {
                 return;
             }
-            identity = joined.identity(e, line);
+            binding = joined.binding(line, |timeout| self.site.track.until(timeout, at.time.div_euclid(SECOND)));
+            if e.kind == Kind::Binding {
+                joined = binding.take().unwrap_or(joined);
+            }
+            identity = joined.identity(e, e.kind, line);
             (joined.spans.as_slice(), joined.extra.as_slice())
         } else {
             (spans, extra)
@@ -277,6 +285,12 @@ impl Fold {
             let entry = Entry { origin: origin.number, role, queue_id, head, spans, line, extra };
             ledger.add(&entry, || role == Role::Hop && reused.is_some_and(|r| r.is_match(queue_id)));
         }
+        if let Some(b) = binding.filter(|_| line.len() < MAX_LINE) {
+            let ordinal = self.order.ordinals.next(b.identity(e, Kind::Binding, line) ^ slot, at.written);
+            let head = Head { kind: Kind::Binding, action: None, time: at.time, precision: at.precision, written: at.written, ordinal };
+            let entry = Entry { origin: origin.number, role, queue_id, head, spans: &b.spans, line, extra: &b.extra };
+            ledger.add(&entry, || role == Role::Hop && reused.is_some_and(|r| r.is_match(queue_id)));
+        }
         let (first, last) = self.span.unwrap_or((at.time, at.time));
         self.span = Some((first.min(at.time), last.max(at.time)));
         self.hostless += u64::from(e.host.is_empty() && fixed.is_none());
@@ -289,6 +303,7 @@ impl Fold {
         let Some(pattern) = file.patterns.get(e.pattern as usize) else { return false };
         joined.of((file, pattern), &mut self.order.sessions, host, text);
         if pattern.session_only {
+            self.unbound += u64::from(pattern.set.iter().any(|(f, _)| *f == Field::Remark));
             return false;
         }
         let named = joined.spans.iter().any(|s| s.field == Field::QueueId) || matches!(e.kind, Kind::Reject | Kind::Witness);

@@ -1,7 +1,7 @@
 //! What a line of a session says together with the lines before it: its own fields, and behind the line those kept of the session.
 
 use super::parse_block::{EventItem, written_second};
-use crate::model::event::{Field, Span, base_identity};
+use crate::model::event::{Field, Kind, Span, base_identity};
 use crate::parse::file::{Does, ParserFile, Pattern, SessionKind};
 use crate::resolve::sessions::{Kept, Sessions};
 
@@ -44,12 +44,14 @@ pub struct Joined {
 impl Joined {
     /// Does with the sessions what the pattern says, and joins what is known: first it gets, then it tells.
     pub fn of(&mut self, (file, pattern): (&ParserFile, &Pattern), sessions: &mut Sessions, host: &[u8], text: Text) {
-        self.spans.extend_from_slice(text.spans);
+        self.spans.extend(text.spans.iter().filter(|s| s.field != Field::Pid));
         self.extra.extend_from_slice(text.extra);
         for (does, number) in &pattern.sessions {
-            let Some(kind) = file.sessions.get(usize::from(*number)) else { continue };
+            let gets = matches!(does, Does::Uses | Does::Closes);
+            let Some(kind) = file.sessions.get(usize::from(*number)).filter(|_| !(gets && sessions.is_empty())) else { continue };
             let now = Text { spans: &self.spans, line: text.line, extra: &self.extra };
-            let Some(key) = key(file, kind, host, &now) else { continue };
+            let pid = text.value(Field::Pid).filter(|p| !p.is_empty());
+            let Some(key) = key(file, kind, host, &now, pid) else { continue };
             match does {
                 Does::Opens => sessions.open(key, kept(kind, &now)),
                 Does::Adds => sessions.add(key, kept(kind, &now)),
@@ -68,16 +70,47 @@ impl Joined {
         self.extra.extend_from_slice(value);
     }
 
+    /// What says who may track the message, as an event of its own: so the line's own event is the same whether or not the
+    /// line that bore the mark was read. `until` gives the end, seconds since 1970, of the timeout that the sender asked for.
+    pub fn binding(&mut self, line: &[u8], until: impl Fn(Option<u32>) -> i64) -> Option<Joined> {
+        use Field::{Certifier, EnvelopeId, Expires, Program, QueueId, TrackTimeout};
+        let all = std::mem::take(self);
+        let text = Text { spans: &all.spans, line, extra: &all.extra };
+        let marked = text.value(Certifier).is_some() && text.value(EnvelopeId).is_some();
+        let mut own = Joined::default();
+        for s in &all.spans {
+            let Some(value) = text.bytes(s) else { continue };
+            let of_mark = matches!(s.field, EnvelopeId | Certifier | TrackTimeout);
+            if !(marked && of_mark) {
+                self.take(s, value, line.len());
+            }
+            if matches!(s.field, QueueId | EnvelopeId | Certifier | Program) {
+                own.take(s, value, line.len());
+            }
+        }
+        let timeout = text.value(TrackTimeout).and_then(|t| std::str::from_utf8(t).ok()?.parse().ok());
+        own.put(Expires, until(timeout).to_string().as_bytes(), line.len());
+        marked.then_some(own)
+    }
+
+    /// A field as it stands in the line, or its value behind it.
+    fn take(&mut self, s: &Span, value: &[u8], line: usize) {
+        match (s.start as usize) < line {
+            true => self.spans.push(*s),
+            false => self.put(s.field, value, line),
+        }
+    }
+
     /// The event's identity with what was joined.
-    pub fn identity(&self, e: &EventItem, line: &[u8]) -> u64 {
+    pub fn identity(&self, e: &EventItem, kind: Kind, line: &[u8]) -> u64 {
         let text = Text { spans: &self.spans, line, extra: &self.extra };
         let fields = self.spans.iter().filter_map(|s| Some((s.field, text.bytes(s)?)));
-        base_identity(&mut Vec::new(), e.kind, e.action, written_second(e.stamp, e.inner), fields)
+        base_identity(&mut Vec::new(), kind, e.action, written_second(e.stamp, e.inner), fields)
     }
 }
 
 /// Host, parser file, program, sort and name of the session; a value cannot hold the byte between them, since each has its length before it.
-fn key(file: &ParserFile, kind: &SessionKind, host: &[u8], text: &Text) -> Option<Vec<u8>> {
+fn key(file: &ParserFile, kind: &SessionKind, host: &[u8], text: &Text, pid: Option<&[u8]>) -> Option<Vec<u8>> {
     let program = text.value(Field::Program).unwrap_or_default();
     let mut key = Vec::with_capacity(64);
     let mut add = |part: &[u8]| {
@@ -87,7 +120,7 @@ fn key(file: &ParserFile, kind: &SessionKind, host: &[u8], text: &Text) -> Optio
     };
     [host, file.name.as_bytes(), program, kind.name.as_bytes()].into_iter().for_each(&mut add);
     for field in &kind.key {
-        add(text.value(*field)?);
+        add(if *field == Field::Pid { pid? } else { text.value(*field)? });
     }
     Some(key)
 }

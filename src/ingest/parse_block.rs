@@ -466,6 +466,10 @@ fn event(
     if !program.is_empty() {
         chunk.spans.push(Span { field: Field::Program, start: program.start, len: program.end - program.start });
     }
+    if parsed.joins {
+        let pid = place_in(line, parsed.frame.pid, 0);
+        chunk.spans.push(Span { field: Field::Pid, start: pid.start, len: pid.end - pid.start });
+    }
     chunk.extra.extend_from_slice(&matcher.fields.extra);
     EventItem {
         line: base..base + line.len() as u32,

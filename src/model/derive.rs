@@ -1,7 +1,7 @@
 //! From the set of events to what is shown: a pure function (R1).
 
 use super::event::{Action, Event, Field, Kind, as_text};
-use super::record::{Recipient, Record, Role, Stamp, StoredRecord};
+use super::record::{Addressed, Recipient, Record, Role, Stamp, StoredRecord};
 use super::status::{default_status, status_of};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -38,6 +38,7 @@ pub fn derive(stored: &StoredRecord) -> Record {
         reported_by: None,
         remark: None,
         recipients: Vec::new(),
+        envelope: Vec::new(),
         bindings: Vec::new(),
         events: Vec::new(),
     };
@@ -60,7 +61,12 @@ pub fn derive(stored: &StoredRecord) -> Record {
                 r.closed = true;
                 r.remark = event.text(Field::Remark).or(r.remark.take());
             }
-            Kind::Arrival | Kind::Queued => people.addressed(event),
+            Kind::Arrival | Kind::Queued => {
+                people.addressed(event);
+                if is_gateway(event) && r.envelope.is_empty() {
+                    r.envelope = envelope(event);
+                }
+            }
             Kind::Binding => super::binding::take(&mut r.bindings, event),
             Kind::Report if stored.role == Role::Report => people.claim(event),
             Kind::Report => {}
@@ -91,6 +97,35 @@ const EPOCH: Stamp = Stamp { micros: 0, precision: super::time::Precision::Secon
 
 /// Program that the events of msgtrk's own SMTP gateway name.
 pub const GATEWAY: &str = "msgtrk/smtp";
+
+/// The most bytes of recipients in one event of the gateway's; where so many are named, there may have been more.
+pub const MAX_NAMED: usize = 64 << 10;
+
+fn is_gateway(e: &Event) -> bool {
+    e.get(Field::Program) == Some(GATEWAY.as_bytes())
+}
+
+/// The envelope that a gateway noted, if it noted all of it.
+fn envelope(e: &Event) -> Vec<Addressed> {
+    // The last one may have been left out for its length, at most 4 KiB.
+    let Some(list) = e.text(Field::Recipients).filter(|l| l.len() < MAX_NAMED - 4096) else { return Vec::new() };
+    let mut all: Vec<Addressed> = split_addresses(&list).into_iter().map(|address| Addressed { address, orcpt: None }).collect();
+    let text = |v: &[u8]| String::from_utf8_lossy(v).into_owned();
+    let mut of = None;
+    for (field, value) in e.fields() {
+        match field {
+            Field::FinalRecipient => of = Some(text(value)),
+            Field::OriginalRecipient => {
+                let who = of.take();
+                for named in all.iter_mut().filter(|n| Some(&n.address) == who.as_ref()) {
+                    named.orcpt = Some(text(value));
+                }
+            }
+            _ => {}
+        }
+    }
+    all
+}
 
 fn stamp(e: &Event) -> Stamp {
     Stamp { micros: e.head.time, precision: e.head.precision }
@@ -194,8 +229,7 @@ impl People {
 
     fn addressed(&mut self, e: &Event) {
         if let Some(list) = e.text(Field::Recipients) {
-            let seen_outside = e.get(Field::Program) == Some(GATEWAY.as_bytes());
-            let names = if seen_outside { &mut self.gateway } else { &mut self.named };
+            let names = if is_gateway(e) { &mut self.gateway } else { &mut self.named };
             names.extend(split_addresses(&list));
         }
         // What the queue manager takes up is no longer held, whether or not a line says who released it.

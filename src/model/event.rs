@@ -209,6 +209,10 @@ named_enum! {
         ReportId = 62, "report_id";
         /// How a claim's status was found, where the notification gives none (`diagnostic`, `smtp code`, `text`, `action`).
         StatusFrom = 63, "status_from";
+        /// Seconds for which a message's sender asked to track it (RFC 3885, 3.1); of an event only [`Field::Expires`] is kept.
+        TrackTimeout = 80, "track_timeout";
+        /// Process id that the line's tag bears; it names sessions and is not kept.
+        Pid = 81, "pid";
     }
 }
 

@@ -250,10 +250,21 @@ pub struct Record {
     pub remark: Option<String>,
     /// What became of each recipient here.
     pub recipients: Vec<Recipient>,
+    /// Recipients of the envelope as an SMTP gateway before the MTA saw them; empty where there was none, or more than it notes.
+    pub envelope: Vec<Addressed>,
     /// Who may track it (RFC 3885): envelope ids and certifiers, in the order they were bound.
     pub bindings: Vec<Binding>,
     /// The events, in order.
     pub events: Vec<EventLine>,
+}
+
+/// A recipient as the client named it to a gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addressed {
+    /// The address of its RCPT command.
+    pub address: String,
+    /// Its ORCPT as sent, `type;xtext` (RFC 3461, 4.2).
+    pub orcpt: Option<String>,
 }
 
 /// An envelope id and certifier that open a record to a tracking user agent (R8: both together name what is opened).

@@ -9,7 +9,7 @@ use super::session::Accepted;
 use crate::ingest::live::Bell;
 use crate::ingest::open::OpenRecords;
 use crate::ledger::{Entry, Origin};
-use crate::model::derive::GATEWAY;
+use crate::model::derive::{GATEWAY, MAX_NAMED};
 use crate::model::event::{Field, Head, Kind, Span};
 use crate::model::record::Role;
 use crate::model::time::{Precision, SECOND};
@@ -18,8 +18,6 @@ use std::sync::Arc;
 
 /// Beyond so many bytes of events that wait for the index, none are added: the index cannot be written.
 const MOST: usize = 160 << 20;
-/// The most bytes of recipients in one event.
-const MAX_TEXT: usize = 64 << 10;
 
 /// Where the messages lie that a gateway hands over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,7 +151,7 @@ fn envelope(a: &Accepted) -> Line {
     line.field(": from <", Field::EnvelopeFrom, &a.sender);
     let mut list = Vec::new();
     for (address, _) in a.recipients.iter().filter(|(address, _)| is_one(address)) {
-        if list.len() + address.len() > MAX_TEXT {
+        if list.len() + address.len() > MAX_NAMED {
             break;
         }
         list.extend_from_slice(if list.is_empty() { b"<" } else { b",<" });
@@ -164,7 +162,7 @@ fn envelope(a: &Accepted) -> Line {
     let originals =
         a.recipients.iter().filter(|(address, _)| is_one(address)).filter_map(|(address, original)| Some((address, original.as_ref()?)));
     for (address, original) in originals {
-        if line.text.len() > 2 * MAX_TEXT {
+        if line.text.len() > 2 * MAX_NAMED {
             break;
         }
         line.field(", <", Field::FinalRecipient, address);

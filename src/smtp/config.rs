@@ -54,8 +54,12 @@ impl Default for SmtpConfig {
 pub struct Listen {
     /// Address and port; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The MTA: `host:port`, or the path of a socket.
+    /// The MTA: `host:port`, the path of a socket, or `tls://host:port` where it speaks TLS from the first byte (RFC 8314).
     pub backend: String,
+    /// Whether its certificate must be good for its name. Default: it must.
+    pub verify_backend: Option<bool>,
+    /// Certificates that may have signed it, PEM, besides the system's.
+    pub backend_ca: Option<PathBuf>,
     /// What is spoken on both sides.
     #[serde(default)]
     pub protocol: Protocol,
@@ -149,9 +153,36 @@ impl SmtpConfig {
 
     /// Seconds since 1970 until which a message that came at `now` can be tracked.
     pub fn expires(&self, timeout: Option<u32>, now: i64) -> i64 {
+        self.lifetime().until(timeout, now)
+    }
+
+    /// How long messages can be tracked.
+    pub fn lifetime(&self) -> Lifetime {
+        Lifetime { days: self.track_days, most: self.max_track_days }
+    }
+}
+
+/// How long marked messages can be tracked (RFC 3885, 3.1), days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime {
+    /// Where the sender named no timeout.
+    pub days: u32,
+    /// At most, whatever the sender asked for.
+    pub most: u32,
+}
+
+impl Default for Lifetime {
+    fn default() -> Self {
+        SmtpConfig::default().lifetime()
+    }
+}
+
+impl Lifetime {
+    /// Seconds since 1970 until which a message that came at `now` can be tracked; `timeout` is the sender's, seconds.
+    pub fn until(&self, timeout: Option<u32>, now: i64) -> i64 {
         const DAY: i64 = 86_400;
-        let most = i64::from(self.max_track_days.max(1)) * DAY;
-        now + timeout.map_or(i64::from(self.track_days.max(1)) * DAY, i64::from).min(most)
+        let most = i64::from(self.most.max(1)) * DAY;
+        now + timeout.map_or(i64::from(self.days.max(1)) * DAY, i64::from).min(most)
     }
 }
 
@@ -161,6 +192,9 @@ impl Listen {
     /// # Errors
     /// One sentence.
     pub fn check(&self) -> Result<(), String> {
+        if !self.backend.starts_with(super::net::TLS) && (self.verify_backend.is_some() || self.backend_ca.is_some()) {
+            return Err(format!("smtp: {}: verify_backend and backend_ca go with backend = \"{}...\"", self.listen, super::net::TLS));
+        }
         if self.client.is_some() || self.listen.ip().to_canonical().is_loopback() {
             return Ok(());
         }
@@ -182,6 +216,8 @@ impl std::str::FromStr for Listen {
         Ok(Listen {
             listen,
             backend: backend.into(),
+            verify_backend: None,
+            backend_ca: None,
             protocol: Protocol::default(),
             tls: None,
             client: None,
@@ -216,6 +252,8 @@ mod tests {
         read(listen).unwrap().check().unwrap();
         assert!(read(&format!("{listen}tls = \"implicit\"\n")).unwrap().check().unwrap_err().contains("127.0.0.1:25"));
         assert!(read("certificate = \"c.pem\"").unwrap().check().is_err());
+        assert!(read(&format!("{listen}verify_backend = false\n")).unwrap().check().unwrap_err().contains("tls://"));
+        read(&format!("{listen}verify_backend = false\n").replace("backend = \"", "backend = \"tls://")).unwrap().check().unwrap();
         let open = listen.replace("127.0.0.1:25\"", "0.0.0.0:25\"");
         assert!(read(&open).unwrap().check().unwrap_err().contains("0.0.0.0:25"));
         read(&format!("{open}client = \"none\"\n")).unwrap().check().unwrap();

@@ -32,6 +32,9 @@ pub enum TlsError {
     /// They do not fit each other, or rustls does not take them.
     #[error("certificate and key: {0}")]
     Pair(#[from] rustls::Error),
+    /// A server's name that no certificate can bear.
+    #[error("{0}: no name that can stand in a certificate")]
+    Name(String),
 }
 
 /// TLS as a server, with a certificate and key in PEM.
@@ -114,18 +117,48 @@ impl rustls::client::danger::ServerCertVerifier for Any {
     }
 }
 
-/// Connects to `host:port`, or to a socket by its path.
+/// The MTA behind a gateway.
+pub struct Backend {
+    to: String,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+impl Backend {
+    /// `host:port`, the path of a socket, or `tls://host:port`. `verify` and `roots` as for [`connector`].
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn new(to: &str, verify: bool, roots: Option<&Path>) -> Result<Self, TlsError> {
+        let Some(secure) = to.strip_prefix(TLS) else { return Ok(Backend { to: to.into(), tls: None }) };
+        let host = secure.rsplit_once(':').map_or(secure, |(host, _)| host);
+        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_string()).map_err(|_| TlsError::Name(host.into()))?;
+        Ok(Backend { to: secure.into(), tls: Some((connector(verify, roots)?, name)) })
+    }
+
+    /// Connects, says `first` (a PROXY header, in the clear), and does TLS if that is asked for.
+    ///
+    /// # Errors
+    /// As the system says, that it took too long, or what is wrong with the certificate.
+    pub async fn connect(&self, first: &[u8]) -> std::io::Result<Box<dyn Io>> {
+        let mut io = connect_to(&self.to).await?.0;
+        let rest = async {
+            io.write_all(first).await?;
+            match &self.tls {
+                Some((tls, name)) => Ok(Box::new(tls.connect(name.clone(), io).await?) as Box<dyn Io>),
+                None => Ok(io),
+            }
+        };
+        tokio::time::timeout(HANDSHAKE, rest).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+    }
+}
+
+/// Before the address of a backend that speaks TLS from the first byte.
+pub const TLS: &str = "tls://";
+
+/// Connects to `host:port`, or to a socket by its path; with the address that was connected to.
 ///
 /// # Errors
 /// As the system says, or that it took too long.
-pub async fn connect(to: &str) -> std::io::Result<Box<dyn Io>> {
-    Ok(connect_to(to).await?.0)
-}
-
-/// As [`connect`], with the address that was connected to.
-///
-/// # Errors
-/// As [`connect`].
 pub async fn connect_to(to: &str) -> std::io::Result<(Box<dyn Io>, Option<std::net::IpAddr>)> {
     let connecting = async {
         if to.starts_with('/') {

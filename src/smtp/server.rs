@@ -2,7 +2,7 @@
 
 use super::binding::{Binder, Place};
 use super::config::{ClientBy, Listen, Protocol, SmtpConfig, Tls};
-use super::net::{self, HANDSHAKE, Io, acceptor};
+use super::net::{self, Backend, HANDSHAKE, Io, acceptor};
 use super::proxy;
 use super::session::{Policy, Session, Step, Waiting};
 use std::collections::HashMap;
@@ -67,6 +67,7 @@ impl Counters {
 /// A gateway before one MTA.
 pub struct Gateway {
     listen: Listen,
+    backend: Backend,
     place: Place,
     policy: Policy,
     tls: Option<TlsAcceptor>,
@@ -80,7 +81,7 @@ impl Gateway {
     /// A gateway as the config says. `host_name` gives the name a host is kept under, `this_host` is this machine.
     ///
     /// # Errors
-    /// When the certificate cannot be used.
+    /// When a certificate or the backend's name cannot be used.
     pub fn new(
         listen: Listen,
         binder: Arc<Binder>,
@@ -100,12 +101,13 @@ impl Gateway {
             xclient: None,
             name: config.name.clone().unwrap_or_else(|| this_host.to_string()),
         };
+        let backend = Backend::new(&listen.backend, listen.verify_backend != Some(false), listen.backend_ca.as_deref())?;
         let place = Place {
             host: host_name(listen.host.as_deref().unwrap_or(this_host)),
             mta: listen.mta.clone(),
             instance: listen.instance.clone().unwrap_or_else(|| listen.mta.clone()),
         };
-        Ok(Gateway { listen, place, policy, tls, implicit, binder, counters, rooms })
+        Ok(Gateway { listen, backend, place, policy, tls, implicit, binder, counters, rooms })
     }
 
     /// Serves until the runtime ends.
@@ -135,7 +137,8 @@ impl Gateway {
             policy.xclient = Some(proxy::xclient(peer));
         }
         let mut session = Session::new(policy, self.implicit);
-        let mut backend = match net::connect(&self.listen.backend).await {
+        let header = proxy::header(self.listen.client.unwrap_or(ClientBy::None), peer, local);
+        let backend = match self.backend.connect(&header).await {
             Ok(backend) => Some(backend),
             Err(e) => {
                 tracing::warn!("smtp: the backend {} cannot be reached: {e}", self.listen.backend);
@@ -143,13 +146,6 @@ impl Gateway {
                 None
             }
         };
-        let header = proxy::header(self.listen.client.unwrap_or(ClientBy::None), peer, local);
-        if let Some(b) = backend.as_mut().filter(|_| !header.is_empty())
-            && b.write_all(&header).await.is_err()
-        {
-            session.no_backend();
-            backend = None;
-        }
         self.run(session, client, backend, peer).await;
     }
 

@@ -119,5 +119,23 @@ impl Index {
 pub fn msgtrk(index: &Path, args: &[&str]) -> Output {
     let mut c = Command::new(env!("CARGO_BIN_EXE_msgtrk"));
     c.env_remove("MSGTRK_INDEX").env("TZ", "UTC").arg("--index").arg(index).args(args).stdin(std::process::Stdio::null());
-    c.output().unwrap()
+    ended(&mut c)
+}
+
+/// Runs a program to its end. One that hangs is a failure that says so, not a run of the tests without an end.
+pub fn ended(c: &mut Command) -> Output {
+    const LONGEST: std::time::Duration = std::time::Duration::from_secs(240);
+    let child = c.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let (pid, (done, is_done)) = (child.id().to_string(), std::sync::mpsc::channel::<()>());
+    let watch = std::thread::spawn(move || {
+        let hangs = is_done.recv_timeout(LONGEST) == Err(std::sync::mpsc::RecvTimeoutError::Timeout);
+        if hangs {
+            let _ = Command::new("kill").args(["-9", &pid]).status();
+        }
+        hangs
+    });
+    let out = child.wait_with_output().unwrap();
+    drop(done);
+    assert!(!watch.join().unwrap(), "{c:?} did not end: {}", String::from_utf8_lossy(&out.stderr));
+    out
 }

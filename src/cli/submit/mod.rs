@@ -277,7 +277,11 @@ impl Job<'_> {
     /// Sends it to all recipients or to none; whether it is marked, and the server's last word.
     async fn send(&self, sent: &Sent) -> Result<(bool, String), Failed> {
         let mut client = self.connected().await?;
-        let tracks = client.offer.mtrk && self.settings.mtrk != Mtrk::Off;
+        let tracks = match self.settings.mtrk {
+            Mtrk::Off => false,
+            Mtrk::Always => true,
+            Mtrk::Require | Mtrk::Prefer => client.offer.mtrk,
+        };
         if self.settings.mtrk == Mtrk::Require && !tracks {
             return Err(ClientError::Cannot("does not track messages (no MTRK), and --mtrk require asks for it", client.to.clone()).into());
         }

@@ -56,6 +56,8 @@ pub enum Mtrk {
     /// Where the server tracks.
     #[default]
     Prefer,
+    /// Also where the server does not say that it tracks: its log does it (contrib/smtp.md). A server that knows nothing of it refuses.
+    Always,
     /// Never.
     Off,
 }

@@ -5,10 +5,10 @@ use super::proof::is_local;
 use super::walk::{Line, Node};
 use super::{Answer, Look, Onward, Opened, Policy};
 use crate::model::event::Action;
-use crate::model::journey::same_host;
+use crate::model::journey::{folded, same_host};
 use crate::model::record::{Recipient, Record};
 use crate::mtqp::command::is_domain;
-use crate::trkstat::{self, Address, Mta, Part};
+use crate::trkstat::{self, Address, Mta, Part, from_xtext};
 
 /// Adds the parts of one opened record to an answer. `left` counts down the recipients that may still be shown.
 pub(super) fn draw(o: &Opened, nodes: &[Node], policy: &Policy, envelope_id: &str, left: &mut usize, out: &mut Answer) {
@@ -161,7 +161,7 @@ impl Site<'_> {
         let attempted = (p.attempts > 0 || p.last_attempt_date.is_some()) && action != Action::Opaque;
         let date = p.last_attempt_date.unwrap_or(r.last_event_date).micros.div_euclid(1_000_000);
         let group = trkstat::Recipient {
-            original_recipient: address(&l.original),
+            original_recipient: self.orcpt(&l.original).unwrap_or_else(|| address(&l.original)),
             final_recipient: address(&p.final_recipient),
             action,
             status: status(action, &p.status),
@@ -171,6 +171,13 @@ impl Site<'_> {
             extensions: vec![],
         };
         (group, outside.filter(|_| matches!(action, Action::Relayed | Action::Transferred)))
+    }
+
+    /// What the sender itself called a recipient (RFC 3464, 2.3.1), where a gateway saw its ORCPT.
+    fn orcpt(&self, original: &str) -> Option<Address> {
+        let named = self.nodes.iter().flat_map(|n| &n.record.envelope);
+        let orcpt = named.filter(|n| folded(&n.address) == folded(original)).find_map(|n| n.orcpt.as_ref())?;
+        Address::from_field(&from_xtext(orcpt)).filter(|a| a.value.len() <= LONGEST / 5)
     }
 
     /// The host a recipient was handed to, if its records are not here.

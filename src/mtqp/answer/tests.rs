@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::event::{Action, Field, Head, Kind, Span, encode};
 use crate::model::journey::{Lookup, journey_of};
-use crate::model::record::{Record, Role, Slot, StoredRecord};
+use crate::model::record::{Addressed, Record, Role, Slot, StoredRecord};
 use crate::model::time::{Precision, SECOND};
 use crate::trkstat::write;
 
@@ -299,6 +299,21 @@ fn who_was_added_on_the_way_is_not_shown_where_a_rule_says_so() {
     let rule = Policy { never_show: vec!["archive@*".into()], ..own() };
     let said = show(&records, &rule);
     assert!(said.len() == 2 && !said.concat().contains("archive"), "{said:?}");
+}
+
+/// RFC 3464, 2.3.1, and RFC 3886, 3.3.3: what the sender named, as it named it; members that it did not name stay untold.
+#[test]
+fn where_the_envelope_is_known_only_those_that_the_sender_named_are_told() {
+    let last = |who| (who, who, Action::Delivered, "", "", "");
+    let mut one = hop("mx.x.test", "A1", OUT, "m@s", 0, &[last("u@x.test"), last("carl@x.test"), last("team@x.test")]);
+    let named = |address: &str, orcpt: Option<&str>| Addressed { address: address.into(), orcpt: orcpt.map(str::to_string) };
+    one.envelope = vec![named("U@x.test", Some("rfc822;u+2Bown@first.test")), named("team@x.test", None)];
+    let said = show(std::slice::from_ref(&one), &own());
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].contains(": u+own@first.test>u@x.test ") && said[1].contains(": team@x.test>"), "{said:?}");
+    // The log tells nothing of one of them: the others may be what became of it.
+    one.envelope.push(named("gone@x.test", None));
+    assert_eq!(show(&[one], &own()).len(), 3);
 }
 
 #[test]

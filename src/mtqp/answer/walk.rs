@@ -106,8 +106,17 @@ impl Shown {
     }
 }
 
+/// The recipients that the answer begins with. Where it is known whom the sender named, members of an alias that the MTA logs
+/// as recipients of their own are not told (RFC 3886, 3.3.3: "expanded" says that there are some).
 fn all_of(record: Option<&&Record>, only: Option<&str>) -> Shown {
-    let wanted = |p: &Recipient| only.is_none_or(|o| folded(o) == folded(&p.original_recipient) || folded(o) == folded(&p.final_recipient));
+    let envelope: Vec<String> = record.iter().flat_map(|r| r.envelope.iter().map(|n| folded(&n.address))).collect();
+    let is = |p: &Recipient, name: &str| folded(&p.original_recipient) == name || folded(&p.final_recipient) == name;
+    let told = |name: &String| record.is_some_and(|r| r.recipients.iter().any(|p| is(p, name)));
+    let all_told = !envelope.is_empty() && envelope.iter().all(told);
+    let named = |p: &Recipient| !all_told || envelope.iter().any(|name| is(p, name));
+    let wanted = |p: &Recipient| {
+        named(p) && only.is_none_or(|o| folded(o) == folded(&p.original_recipient) || folded(o) == folded(&p.final_recipient))
+    };
     let people = record.into_iter().flat_map(|r| r.recipients.iter().enumerate());
     Shown { people: people.filter(|(_, p)| wanted(p)).map(|(n, p)| (n, p.original_recipient.clone())).collect(), unmatched: vec![] }
 }

@@ -1,6 +1,6 @@
 //! A running `msgtrk serve`, a client's end of a session, and a scripted server.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -20,8 +20,7 @@ impl Daemon {
         command.env_remove("MSGTRK_INDEX").env("TZ", "UTC").env("MSGTRK_LOG", "info").arg("--index").arg(index).arg("serve").args(args);
         let log = std::fs::File::create(index.with_extension("stderr")).unwrap();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let line = first_line(child.stdout.take().unwrap(), &mut child);
         assert!(line.starts_with("ready"), "{line:?}: {}", std::fs::read_to_string(index.with_extension("stderr")).unwrap());
         let words = line.split_whitespace().skip(1).filter_map(|w| w.split_once('='));
         let listening = words.map(|(name, address)| (name.to_string(), address.parse().unwrap())).collect();
@@ -39,17 +38,15 @@ impl Daemon {
         serde_json::from_slice(&out.stdout).unwrap_or_default()
     }
 
-    /// Asks until an answer fits, 20 seconds at most, and has the log read each time, by the daemon itself or not.
-    pub fn trace_until(&self, log: &Path, id: &str, fits: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
-        let until = Instant::now() + Duration::from_secs(20);
-        loop {
-            crate::support::msgtrk(&self.index, &["backfill", "--quiet", log.to_str().unwrap()]);
-            let found = self.trace(id);
-            if fits(&found) || Instant::now() > until {
-                return found;
+    /// Asks until an answer fits, 60 seconds at most, and has the log read each time, unless the daemon follows it itself.
+    pub fn trace_until(&self, log: Option<&Path>, id: &str, fits: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        let read = || {
+            if let Some(log) = log {
+                crate::support::msgtrk(&self.index, &["backfill", "--quiet", log.to_str().unwrap()]);
             }
-            std::thread::sleep(Duration::from_millis(100));
-        }
+            self.trace(id)
+        };
+        until(read, fits)
     }
 
     pub fn stop(mut self) {
@@ -58,12 +55,42 @@ impl Daemon {
     }
 }
 
+/// Asks until an answer fits, 60 seconds at most; the latest answer.
+pub fn until<T>(mut ask: impl FnMut() -> T, fits: impl Fn(&T) -> bool) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let found = ask();
+        if fits(&found) || Instant::now() > end {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// The first line that a program writes; it is killed where that takes too long.
+fn first_line(out: std::process::ChildStdout, child: &mut Child) -> String {
+    let (say, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let _ = BufReader::new(out).read_line(&mut line);
+        let _ = say.send(line);
+    });
+    told.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        let _ = child.kill();
+        let _ = child.wait();
+        format!("nothing for {PATIENCE:?}")
+    })
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
+
+/// How long a reply is waited for: what takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A client's end.
 pub struct Client {
@@ -74,7 +101,8 @@ pub struct Client {
 impl Client {
     pub fn connect(to: SocketAddr) -> Self {
         let stream = TcpStream::connect(to).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Client { stream, bytes: vec![] }
     }
@@ -96,6 +124,9 @@ impl Client {
             let mut buffer = [0; 4096];
             match self.stream.read(&mut buffer) {
                 Ok(n @ 1..) => self.bytes.extend_from_slice(&buffer[..n]),
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    panic!("no whole reply for {PATIENCE:?}, only {out:?} and {:?}", self.bytes.escape_ascii().to_string())
+                }
                 _ => return out,
             }
         }
@@ -172,6 +203,7 @@ fn session(stream: TcpStream, keywords: &[&str], prefix: &str, told: &Told) {
                 say("221 Bye\r\n".into());
                 false
             }
+            _ if line.contains("<later@") => say("450 4.2.1 come later\r\n".into()),
             _ if line.contains("<refused@") => say("550 5.1.1 no such user\r\n".into()),
             _ => say("250 2.0.0 Ok\r\n".into()),
         };

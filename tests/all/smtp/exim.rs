@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-struct Exim {
+pub struct Exim {
     dir: tempfile::TempDir,
-    smtp: SocketAddr,
+    pub smtp: SocketAddr,
     child: Child,
 }
 
@@ -24,19 +24,25 @@ fn program() -> Option<PathBuf> {
 }
 
 impl Exim {
-    fn start() -> Option<Self> {
+    /// Starts one, or says why not. Mail for other domains than ex1.test goes to `relay`, if there is one.
+    pub fn start(relay: Option<SocketAddr>) -> Option<Self> {
         let program = program()?;
         let dir = tempfile::tempdir_in("/tmp").unwrap();
         let smtp = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let p = dir.path().display();
+        let out = relay.map_or(
+            "",
+            |_| "out:\n  driver = manualroute\n  domains = ! ex1.test\n  transport = out\n  route_list = * 127.0.0.1\n  self = send\n",
+        );
         let conf = format!(
             "exim_user = nobody\nexim_group = nogroup\nprimary_hostname = ex1.test\nspool_directory = {p}/spool\nlog_file_path = {p}/log/%slog\n\
              daemon_smtp_ports = {}\nlocal_interfaces = 127.0.0.1\ndsn_advertise_hosts = *\nexim_path = {}\nacl_smtp_rcpt = rcpt\nnever_users =\ndeliver_drop_privilege = true\n\
-             begin acl\nrcpt:\n  deny condition = ${{if eq{{$local_part}}{{refused}}}}\n  accept\nbegin routers\nfail:\n  driver = redirect\n  local_parts = gone\n  \
+             begin acl\nrcpt:\n  deny domains = ex1.test\n       condition = ${{if eq{{$local_part}}{{refused}}}}\n  accept\nbegin routers\n{out}team:\n  driver = redirect\n  local_parts = team\n  data = one@ex1.test, two@ex1.test\nfail:\n  driver = redirect\n  local_parts = gone\n  \
              data = :fail: no such user\n  allow_fail\nall:\n  driver = accept\n  transport = file\nbegin transports\nfile:\n  driver = appendfile\n  \
-             file = {p}/mail/all\nbegin retry\n* * F,1h,1m\n",
+             file = {p}/mail/all\nout:\n  driver = smtp\n  port = {}\n  allow_localhost\n  hosts_try_chunking =\nbegin retry\n* * F,1h,1m\n",
             smtp.port(),
-            program.display()
+            program.display(),
+            relay.map_or(25, |r| r.port())
         );
         std::fs::write(dir.path().join("conf"), conf).unwrap();
         let shell = format!("cd {p} && mkdir spool log mail && chmod 755 . && chown nobody:nogroup spool log mail");
@@ -58,7 +64,7 @@ impl Exim {
         Some(exim)
     }
 
-    fn log(&self) -> PathBuf {
+    pub fn log(&self) -> PathBuf {
         self.dir.path().join("log/mainlog")
     }
 }
@@ -77,7 +83,7 @@ fn backfill(daemon: &Daemon, log: &Path) {
 
 #[test]
 fn a_marked_message_is_followed_through_a_real_exim_by_data_and_by_bdat() {
-    let Some(exim) = Exim::start() else { return };
+    let Some(exim) = Exim::start(None) else { return };
     let dir = tempfile::tempdir().unwrap();
     let (config, quiet) = (dir.path().join("c.toml"), dir.path().join("empty.log"));
     std::fs::write(&quiet, "").unwrap();

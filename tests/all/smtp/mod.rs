@@ -3,7 +3,9 @@
 mod cost;
 pub mod daemon;
 mod exim;
+mod logged;
 mod outbound;
+mod peers;
 mod postfix;
 mod real;
 mod scripted;

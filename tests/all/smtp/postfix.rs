@@ -58,7 +58,7 @@ impl Postfix {
         std::fs::write(at("conf/main.cf"), text.replace("RELAY", &relay)).unwrap();
         std::fs::write(at("conf/master.cf"), MASTER.replace("PORT", &smtp.to_string())).unwrap();
         let shell = format!(
-            "chmod 755 {p} && chown -R 65534 {p}/mail && chown postfix {p}/data && /usr/sbin/postfix -c {p}/conf start 2>{p}/start.err"
+            "chmod 755 {p} && chown -R 65534 {p}/mail && chown postfix {p}/data && timeout 60 /usr/sbin/postfix -c {p}/conf start 2>{p}/start.err"
         );
         let started = Command::new("sh").args(["-c", &shell]).status().unwrap().success();
         let postfix = Postfix { dir, smtp };
@@ -126,6 +126,8 @@ fn without_trace(text: &[u8]) -> Vec<u8> {
 
 impl Drop for Postfix {
     fn drop(&mut self) {
-        let _ = Command::new("/usr/sbin/postfix").args(["-c", &self.at("conf").display().to_string(), "stop"]).output();
+        let conf = self.at("conf").display().to_string();
+        // A drop must not panic: the bound is coreutils'.
+        let _ = Command::new("timeout").args(["60", "/usr/sbin/postfix", "-c", &conf, "stop"]).output();
     }
 }

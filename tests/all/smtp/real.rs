@@ -1,6 +1,7 @@
 //! With a real MTA, where one is installed.
 
-use super::daemon::{Client, Daemon, certifier, scripted};
+use super::daemon::{Client, Daemon, certifier, scripted, until};
+use super::exim::Exim;
 use super::postfix::Postfix;
 use crate::mtqp_support::{config, serve_at};
 use crate::support::Index;
@@ -41,7 +42,7 @@ fn a_marked_message_is_followed_through_a_real_postfix() {
     assert_eq!(found["records"].as_array().map(Vec::len), Some(1), "{found:#}");
     postfix.settle();
     let of = |v: &serde_json::Value, who: &str| actions(v).iter().filter(|a| a.0 == who).map(|a| a.1.clone()).collect::<Vec<_>>();
-    let found = daemon.trace_until(&postfix.log(), "real1@h.test", |v| {
+    let found = daemon.trace_until(Some(&postfix.log()), "real1@h.test", |v| {
         ["bob@local.test", "refused@relay.test", "w@relay.test", "z@gone.test"].iter().all(|r| of(v, r).iter().all(|a| a != "delayed"))
             && of(v, "y@slow.test").len() == 1
     });
@@ -85,27 +86,47 @@ fn postfix_is_told_who_the_client_is() {
     }
 }
 
-/// Two sites: A (gateway in, Postfix, gateway out) to B (gateway in, Postfix), each with its own index and tracking server.
+/// The second of two sites: its MTA, the name it greets with, and a mailbox.
+struct Second<'a> {
+    smtp: SocketAddr,
+    log: &'a std::path::Path,
+    host: &'a str,
+    mta: &'a str,
+    bob: &'a str,
+}
+
 #[test]
 fn a_message_is_tracked_over_two_sites_from_the_first_ones_server() {
-    let out = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let Some(b) = Postfix::start("myhostname = mx2.test\nvirtual_mailbox_domains = b.test", None) else { return };
-    let a = Postfix::start(&format!("relayhost = [127.0.0.1]:{}", out.port()), None).unwrap();
+    two_sites(&Second { smtp: b.smtp, log: &b.log(), host: "mx2", mta: "postfix", bob: "bob@b.test" });
+}
+
+#[test]
+fn a_message_is_tracked_over_two_sites_the_second_of_which_has_exim() {
+    let Some(b) = Exim::start(None) else { return };
+    two_sites(&Second { smtp: b.smtp, log: &b.log(), host: "ex1", mta: "exim", bob: "bob@ex1.test" });
+}
+
+/// Two sites: A (gateway in, Postfix, gateway out) to B (gateway in, its MTA), each with its own index and tracking server.
+fn two_sites(b: &Second) {
+    let out = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let Some(a) = Postfix::start(&format!("relayhost = [127.0.0.1]:{}", out.port()), None) else { return };
     let (at_a, at_b) = (Index::new(), Index::new());
-    let serve = |index: &Index, postfix: &Postfix, more: &str| {
+    let serve = |index: &Index, backend: SocketAddr, log: &std::path::Path, host: &str, more: &str| {
         let config = index.dir.path().join("c.toml");
-        std::fs::write(&config, format!("[[smtp.listen]]\nlisten = \"127.0.0.1:0\"\nbackend = \"{}\"\n{more}", postfix.smtp)).unwrap();
-        Daemon::start(&index.dir.path().join("index"), &["--config", config.to_str().unwrap(), "--watch", postfix.log().to_str().unwrap()])
+        let listen = format!("[[smtp.listen]]\nlisten = \"127.0.0.1:0\"\nbackend = \"{backend}\"\nhost = \"{host}\"\n{more}");
+        std::fs::write(&config, format!("[[watch]]\npath = \"{}\"\nhost = \"{host}\"\n{listen}", log.display())).unwrap();
+        Daemon::start(&index.dir.path().join("index"), &["--config", config.to_str().unwrap()])
     };
-    let site_b = serve(&at_b, &b, "host = \"mx2\"\n");
-    let routes = format!("host = \"mx1\"\n[smtp.out]\nlisten = \"{out}\"\n[smtp.out.routes]\n\"*\" = \"{}\"\n", site_b.address("smtp", 0));
-    let site_a = serve(&at_a, &a, &routes);
+    let site_b = serve(&at_b, b.smtp, b.log, b.host, &format!("mta = \"{}\"\n", b.mta));
+    let routes = format!("[smtp.out]\nlisten = \"{out}\"\n[smtp.out.routes]\n\"*\" = \"{}\"\n", site_b.address("smtp", 0));
+    let site_a = serve(&at_a, a.smtp, &a.log(), "mx1", &routes);
     let mut c = Client::connect(site_a.address("smtp", 0));
     c.reply();
     c.ask("EHLO c.test");
     let secret = b"two sites and one secret";
     assert!(c.ask(&format!("MAIL FROM:<ann@a.test> MTRK={}:5000 ENVID=two@h.test", certifier(secret))).starts_with("250"));
-    for r in ["bob@b.test", "eve@local.test"] {
+    for r in [b.bob, "eve@local.test"] {
         assert!(c.ask(&format!("RCPT TO:<{r}> ORCPT=rfc822;{r}")).starts_with("250"));
     }
     c.ask("DATA");
@@ -114,10 +135,10 @@ fn a_message_is_tracked_over_two_sites_from_the_first_ones_server() {
         let (who, what) = (who.to_string(), what.to_string());
         move |v: &serde_json::Value| actions(v).contains(&(who.clone(), what.clone()))
     };
-    let found = site_b.trace_until(&b.log(), "two@h.test", done("bob@b.test", "delivered"));
-    assert!(done("bob@b.test", "delivered")(&found), "{found:#}");
-    let found = site_a.trace_until(&a.log(), "two@h.test", done("bob@b.test", "relayed"));
-    assert!(found.to_string().contains("to mx2.test, which tracks: yes"), "{found:#}");
+    let found = site_b.trace_until(None, "two@h.test", done(b.bob, "delivered"));
+    assert!(done(b.bob, "delivered")(&found), "{found:#}");
+    let found = site_a.trace_until(None, "two@h.test", done(b.bob, "relayed"));
+    assert!(found.to_string().contains(&format!("to {}.test, which tracks: yes", b.host)), "{found:#}");
     // The time that is left went along.
     let expires = |v: &serde_json::Value| {
         let text = v.to_string();
@@ -126,10 +147,9 @@ fn a_message_is_tracked_over_two_sites_from_the_first_ones_server() {
     };
     let (first, second) = (expires(&found), expires(&site_b.trace("two@h.test")));
     assert!((0..30).contains(&(second - first).abs()), "{first} {second}");
-    std::thread::sleep(std::time::Duration::from_millis(700));
     let clock = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
     let server_b = serve_at(&at_b, config(""), "127.0.0.1:0", clock);
-    let text = format!("[chain]\nask = [\"*\"]\n[resolve]\n\"mx2.test\" = \"{}\"\n", server_b.plain);
+    let text = format!("[chain]\nask = [\"*\"]\n[resolve]\n\"{}.test\" = \"{}\"\n", b.host, server_b.plain);
     use base64::Engine as _;
     let secret = base64::engine::general_purpose::STANDARD.encode(secret);
     let ask = |server: SocketAddr, more: &[&str]| {
@@ -151,19 +171,23 @@ fn a_message_is_tracked_over_two_sites_from_the_first_ones_server() {
     };
     // By chaining: A's server asks B's.
     let server_a = serve_at(&at_a, config(&text), "127.0.0.1:0", clock);
-    let chained = ask(server_a.plain, &["--no-referrals"]);
-    let ends: serde_json::Value = serde_json::from_str(chained.lines().next().unwrap()).unwrap_or_default();
-    assert!(done("bob@b.test", "delivered")(&ends) && done("eve@local.test", "delivered")(&ends), "{chained}");
+    let ends = |text: &String| -> serde_json::Value { text.lines().next().and_then(|l| serde_json::from_str(l).ok()).unwrap_or_default() };
+    let chained = until(
+        || ask(server_a.plain, &["--no-referrals"]),
+        |t| done(b.bob, "delivered")(&ends(t)) && done("eve@local.test", "delivered")(&ends(t)),
+    );
+    let ends: serde_json::Value = ends(&chained);
+    assert!(done(b.bob, "delivered")(&ends) && done("eve@local.test", "delivered")(&ends), "{chained}");
     // By referral: A's server names B, and the client asks there itself.
     let alone = serve_at(&at_a, config(""), "127.0.0.1:0", clock);
     let only = ask(alone.plain, &["--no-referrals"]);
     assert!(
-        only.contains("\"transferred\"") && !done("bob@b.test", "delivered")(&serde_json::from_str(only.lines().next().unwrap()).unwrap()),
+        only.contains("\"transferred\"") && !done(b.bob, "delivered")(&serde_json::from_str(only.lines().next().unwrap()).unwrap()),
         "{only}"
     );
-    let referred = ask(alone.plain, &["--resolve", &format!("mx2.test={}", server_b.plain)]);
+    let referred = ask(alone.plain, &["--resolve", &format!("{}.test={}", b.host, server_b.plain)]);
     let ends: serde_json::Value = serde_json::from_str(referred.lines().next().unwrap()).unwrap_or_default();
-    assert!(done("bob@b.test", "delivered")(&ends), "{referred}");
+    assert!(done(b.bob, "delivered")(&ends), "{referred}");
 }
 
 /// A small generator: the same sessions in every run.
@@ -341,7 +365,8 @@ fn swaks(to: SocketAddr, args: &[&str]) -> Option<Vec<String>> {
         "--timeout",
         "20",
     ];
-    let out = std::process::Command::new("swaks").args(fixed).args(args).output().ok()?;
+    let program = std::env::split_paths(&std::env::var_os("PATH")?).map(|d| d.join("swaks")).find(|p| p.is_file())?;
+    let out = crate::support::ended(std::process::Command::new(program).args(fixed).args(args));
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     let heard = text.lines().filter(|l| l.starts_with("<")).filter(|l| !l.ends_with("250 MTRK"));
     Some(heard.map(|l| plain(&l.replace("250-CHUNKING", "250 CHUNKING"))).collect())

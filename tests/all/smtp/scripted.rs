@@ -54,12 +54,12 @@ fn a_marked_message_is_known_at_once_and_the_log_tells_the_rest() {
     writeln!(file, "{before} mx1 postfix/qmgr[78]: {queue_id}: from=<ann@a.test>, size=300, nrcpt=2 (queue active)").unwrap();
     writeln!(file, "{stamp} mx1 postfix/smtp[79]: {queue_id}: to=<bob@b.test>, relay=mx.b.test[192.0.2.9]:25, delay=0.1, delays=0/0/0/0.1, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 99)").unwrap();
     let one = |v: &serde_json::Value| v["records"].as_array().is_some_and(|r| r.len() == 1) && actions(v).iter().any(|a| a.1 == "relayed");
-    let found = daemon.trace_until(&log, "1@h.test", one);
+    let found = daemon.trace_until(Some(&log), "1@h.test", one);
     assert_eq!(actions(&found), [("bob@b.test".into(), "relayed".into()), ("eve@b.test".into(), "delayed".into())], "{found:#}");
     // An alias without a word about the name that was sent to: no ghost stays behind.
     writeln!(file, "{stamp} mx1 postfix/smtp[79]: {queue_id}: to=<evelyn@c.test>, relay=mx.c.test[192.0.2.9]:25, delay=0.1, delays=0/0/0/0.1, dsn=2.0.0, status=sent (250 2.0.0 Ok)").unwrap();
     writeln!(file, "{stamp} mx1 postfix/qmgr[78]: {queue_id}: removed").unwrap();
-    let found = daemon.trace_until(&log, "1@h.test", |v| v["records"][0]["closed"] == true);
+    let found = daemon.trace_until(Some(&log), "1@h.test", |v| v["records"][0]["closed"] == true);
     assert_eq!(actions(&found), [("bob@b.test".into(), "relayed".into()), ("evelyn@c.test".into(), "relayed".into())], "{found:#}");
     daemon.stop();
 }
@@ -166,4 +166,43 @@ fn starttls_is_done_by_the_gateway_and_auth_shown_within() {
         assert_eq!(daemon.trace(&format!("tls{n}@h.test"))["records"][0]["reporting_mta"], "mx9");
     }
     assert!(!told.lock().unwrap().iter().any(|l| l.contains("evil")));
+}
+
+#[test]
+fn a_backend_that_speaks_tls_is_verified_unless_the_config_says_otherwise() {
+    let (mta, told) = scripted(&["DSN"], "T");
+    let dir = tempfile::tempdir().unwrap();
+    let quiet = dir.path().join("empty.log");
+    std::fs::write(&quiet, "").unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let (certificate, key) = (dir.path().join("c.pem"), dir.path().join("k.pem"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let serve = |name: &str, text: String| {
+        let config = dir.path().join(format!("{name}.toml"));
+        std::fs::write(&config, text).unwrap();
+        Daemon::start(&dir.path().join(name), &["--config", config.to_str().unwrap(), "--watch", quiet.to_str().unwrap()])
+    };
+    let listen = "[[smtp.listen]]\nlisten = \"127.0.0.1:0\"\n";
+    let secure = format!("[smtp]\ncertificate = {certificate:?}\nkey = {key:?}\n{listen}tls = \"implicit\"\nbackend = \"{mta}\"\n");
+    let behind = serve("behind", secure);
+    let port = behind.address("smtp", 0).port();
+    let backend = |more: &str| format!("{listen}backend = \"tls://localhost:{port}\"\n{more}");
+    let all = [backend(&format!("backend_ca = {certificate:?}\n")), backend("verify_backend = false\n"), backend("")].concat();
+    let before = serve("before", all);
+    for n in 0..2 {
+        let mut c = Client::connect(before.address("smtp", n));
+        assert!(c.reply().starts_with("220 scripted.test"));
+        assert!(c.ask("EHLO c.test").contains("MTRK"));
+        c.ask(&format!("MAIL FROM:<a@a.test> MTRK={} ENVID=b{n}@h.test", certifier(b"x")));
+        c.ask("RCPT TO:<b@b.test>");
+        c.ask("DATA");
+        assert!(c.ask("x\r\n.").contains("queued as T"), "{n}");
+        assert_eq!(before.trace(&format!("b{n}@h.test"))["records"].as_array().map(Vec::len), Some(1));
+    }
+    let taken = told.lock().unwrap().len();
+    // Signed by nobody that is known here: nothing is said to it.
+    let mut c = Client::connect(before.address("smtp", 2));
+    assert!(c.reply().starts_with("421 4."));
+    assert_eq!(told.lock().unwrap().len(), taken);
 }
