@@ -489,3 +489,83 @@ fn haraka_between_two_postfixes() {
         [("c@d.example".into(), Action::Delivered, "store.example".into()), ("e@d.example".into(), Action::Delayed, "mx2.example".into())]
     );
 }
+
+fn lines_of(tag: &str, lines: &[&str]) -> String {
+    lines.iter().enumerate().map(|(n, l)| format!("Mar  2 08:00:{n:02} {tag} {l}\n")).collect()
+}
+
+#[test]
+fn ironport_splits_and_rewrites_go_on_under_a_new_mid() {
+    let lines = lines_of(
+        "esa1 mail_logs:",
+        &[
+            "Info: New SMTP ICID 5 interface Data 1 (192.0.2.4) address 192.0.2.7 reverse dns host mail.sender.test verified yes",
+            "Info: Start MID 8 ICID 5",
+            "Info: MID 8 ICID 5 From: <alice@sender.test>",
+            "Info: MID 8 ICID 5 RID 0 To: <bob@example.test>",
+            "Info: MID 8 ICID 5 RID 1 To: <carol@example.test>",
+            "Info: MID 8 ICID 5 RID 2 To: <dave@example.test>",
+            "Info: MID 8 Message-ID '<m8@sender.test>'",
+            "Info: MID 8 ready 100 bytes from <alice@sender.test>",
+            "Info: Start MID 9 ICID 0",
+            "Info: MID 9 ICID 0 From: <alice@sender.test>",
+            "Info: MID 9 ICID 0 RID 0 To: <carol@example.test>",
+            "Info: MID 8 was split creating MID 9 due to a per-recipient policy (p1)",
+            "Info: Start MID 10 ICID 0",
+            "Info: MID 10 ICID 0 From: <alice@sender.test>",
+            "Info: MID 10 ICID 0 RID 0 To: <carol@example.test>",
+            "Info: MID 9 rewritten to MID 10 by add-footer filter 'f'",
+            "Info: Message finished MID 9 done",
+            "Info: New SMTP DCID 30 interface 192.0.2.4 address 192.0.2.9 port 25",
+            "Info: Delivery start DCID 30 MID 8 to RID [0]",
+            "Info: New SMTP DCID 31 interface 192.0.2.4 address 192.0.2.11 port 25",
+            "Info: Delivery start DCID 31 MID 8 to RID [2]",
+            "Info: Message done DCID 30 MID 8 to RID [0] [('X-SBRS', 'None')]",
+            "Info: MID 8 RID [0] Response 2.0.0 Ok: queued as 4CCCCCCCCCz1CC",
+            "Info: Delayed: DCID 31 MID 8 to RID 2 - 4.1.0 - Unknown address error ('450', ['busy']) []",
+            "Info: Delivery start DCID 31 MID 10 to RID [0]",
+            "Info: Bounced: DCID 31 MID 10 to RID 0 - 5.1.0 - Unknown address error ('550', ['no such user']) []",
+            "Info: MID 11 was generated for bounce of MID 10",
+            "Info: Message finished MID 10 done",
+        ],
+    );
+    let logs = Logs::new();
+    logs.append("mail.log", &lines);
+    let done = logs.fill("mail.log", "h");
+    assert_eq!((done.counts.unparsed_lines(), done.orphans), (0, 0), "{:?}", done.counts.unparsed);
+    let mut said: Vec<_> = logs.endings("m8@sender.test").into_iter().map(|(to, action, _)| (to, action)).collect();
+    said.sort();
+    let want = [("bob", Action::Relayed), ("carol", Action::Failed), ("dave", Action::Delayed)];
+    assert_eq!(said, want.map(|(to, action)| (format!("{to}@example.test"), action)));
+    // Each delivery has the address of its own connection.
+    let journeys = logs.index.trace("8");
+    let first = journeys.iter().flat_map(|j| &j.records).find(|r| r.queue_id.as_deref() == Some("8")).unwrap();
+    let at = |to: &str| first.recipients.iter().find(|p| p.final_recipient.starts_with(to)).and_then(|p| p.remote_ip.as_deref());
+    assert_eq!((at("bob"), at("dave")), (Some("192.0.2.9"), Some("192.0.2.11")));
+    assert_eq!(first.client.ip.as_deref(), Some("192.0.2.7"));
+    // `finished` ends what no other line spoke of, and only then.
+    logs.append("mail.log", "Mar  2 08:05:00 esa1 mail_logs: Info: Message finished MID 8 done\n");
+    logs.fill("mail.log", "h");
+    let said = logs.endings("m8@sender.test");
+    assert!(said.iter().any(|e| e.0 == "dave@example.test" && e.1 == Action::Relayed), "{said:?}");
+    assert!(said.iter().any(|e| e.0 == "carol@example.test" && e.1 == Action::Failed), "{said:?}");
+}
+
+/// Dovecot as an LMTP proxy before the store: what it was told is Dovecot's word to the MTA, refusals too.
+#[test]
+fn a_dovecot_proxy_between_postfix_and_the_store() {
+    let lines = [
+        "mx postfix/cleanup[1]: 4AAAAAAAAAz1AA: message-id=<m@b.example>",
+        "mx dovecot: lmtp(230): lmtp-server: conn 127.0.0.1:5 [1]: rcpt bob@d.example: <gNmGBJ1rB2uzFwAAg+zDdQ>: Sent message to <bob@d.example> at 192.0.2.3:24: 250 2.0.0 <bob@d.example> BACKEND5BGsxAQAA1odl2w Saved (1/2 at 5 ms)",
+        "mx dovecot: lmtp(230): lmtp-server: conn 127.0.0.1:5 [1]: rcpt eve@d.example: <gNmGBJ1rB2uzFwAAg+zDdQ:R2>: Failed to send message to <eve@d.example> at 192.0.2.3:24: 552 5.2.2 full (2/2 at 5 ms)",
+        "mx postfix/lmtp[1]: 4AAAAAAAAAz1AA: to=<bob@d.example>, relay=mx[private/dovecot-lmtp], delay=1, dsn=2.0.0, status=sent (250 2.0.0 <bob@d.example> gNmGBJ1rB2uzFwAAg+zDdQ Saved)",
+        "mx postfix/lmtp[1]: 4AAAAAAAAAz1AA: to=<eve@d.example>, relay=mx[private/dovecot-lmtp], delay=1, dsn=5.2.2, status=bounced (host mx[private/dovecot-lmtp] said: 552 5.2.2 <eve@d.example> full (in reply to end of DATA command))",
+    ];
+    let logs = Logs::new();
+    logs.append("mail.log", &lines.iter().map(|l| format!("Mar  2 08:00:01 {l}\n")).collect::<String>());
+    let done = logs.fill("mail.log", "h");
+    assert_eq!(done.counts.unparsed_lines(), 0, "{:?}", done.counts.unparsed);
+    let mut said: Vec<_> = logs.endings("m@b.example").into_iter().map(|(to, action, _)| (to, action)).collect();
+    said.sort();
+    assert_eq!(said, [("bob@d.example".to_string(), Action::Delivered), ("eve@d.example".to_string(), Action::Failed)]);
+}
