@@ -56,6 +56,7 @@ pub fn derive(stored: &StoredRecord) -> Record {
                 if let (Some(kind), Some(id)) = (event.text(Field::NoticeKind), event.text(Field::NoticeQueueId)) {
                     r.notices.push((kind, id));
                 }
+                people.wait(event);
             }
             Kind::Closed => {
                 r.closed = true;
@@ -171,6 +172,8 @@ struct People {
     decided: FxHashSet<String>,
     /// Recipients that an SMTP gateway saw. The MTA may have made others of them without a word.
     gateway: Vec<String>,
+    /// Recipients whose latest word is a deferral that names them, by place in `list`.
+    put_off: FxHashSet<usize>,
     by_name: FxHashMap<(String, String), usize>,
 }
 
@@ -262,6 +265,7 @@ impl People {
             return;
         }
         let named: Vec<String> = match (e.text(Field::FinalRecipient), e.text(Field::Recipients)) {
+            (None, None) if e.get(Field::Domain).is_some() => return self.attempt_of_domain(e),
             (Some(one), _) => vec![one],
             (None, Some(list)) => split_addresses(&list),
             // A refusal that names no recipient (MAIL, DATA, the size) has one line all the same: it failed, and why.
@@ -271,10 +275,49 @@ impl People {
         for last in named {
             let original = e.text(Field::OriginalRecipient).or_else(|| e.text(Field::Parent)).filter(|o| !o.is_empty());
             let (original, last) = name_pair(original, last);
+            let key = (fold(&original), fold(&last));
             if let Some(r) = self.entry(original, last) {
                 update(r, e);
+                let at = self.by_name.get(&key).copied().unwrap_or(usize::MAX);
+                if e.head.action == Some(Action::Delayed) {
+                    self.put_off.insert(at)
+                } else {
+                    self.put_off.remove(&at)
+                };
             }
         }
+    }
+
+    /// An attempt that names no recipient but a domain ([`Field::Domain`]). With a result of `others` it leaves out those
+    /// that a line of their own put off last.
+    fn attempt_of_domain(&mut self, e: &Event) {
+        self.untried();
+        let domain_of = |p: &Recipient| fold(p.original_recipient.rsplit_once('@').map_or("", |(_, d)| d));
+        let domain = match e.text(Field::Domain).unwrap_or_default() {
+            none if none.is_empty() => {
+                let left: FxHashSet<String> = self.list.iter().filter(|p| p.action == Action::Delayed).map(domain_of).collect();
+                if left.len() > 1 {
+                    return;
+                }
+                "*".to_string()
+            }
+            named => fold(&named),
+        };
+        let others = e.get(Field::Result) == Some(b"others");
+        for (at, p) in self.list.iter_mut().enumerate().filter(|(_, p)| p.action == Action::Delayed) {
+            if (domain == "*" || domain == domain_of(p)) && !(others && self.put_off.contains(&at)) {
+                update(p, e);
+                self.put_off.remove(&at);
+            }
+        }
+    }
+
+    /// A notice that names recipients: the attempt at them is over, and they wait for the next one.
+    fn wait(&mut self, e: &Event) {
+        let Some(list) = e.text(Field::Recipients) else { return };
+        let names: FxHashSet<String> = split_addresses(&list).iter().map(|a| fold(a)).collect();
+        let named = |p: Option<&Recipient>| p.is_some_and(|p| names.contains(&fold(&p.final_recipient)));
+        self.put_off.retain(|at| !named(self.list.get(*at)));
     }
 
     /// What a notification claims about one recipient, as it claims it; of two copies the later one stands.

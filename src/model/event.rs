@@ -209,6 +209,9 @@ named_enum! {
         ReportId = 62, "report_id";
         /// How a claim's status was found, where the notification gives none (`diagnostic`, `smtp code`, `text`, `action`).
         StatusFrom = 63, "status_from";
+        /// Domain that an attempt is for, where the line names no recipient: it speaks of those of that domain that have not
+        /// ended. `*`: of all of them. Empty: the line does not say which domain, so it speaks of them if all that are left are of one.
+        Domain = 64, "domain";
         /// Seconds for which a message's sender asked to track it (RFC 3885, 3.1); of an event only [`Field::Expires`] is kept.
         TrackTimeout = 80, "track_timeout";
         /// Process id that the line's tag bears; it names sessions and is not kept.

@@ -137,6 +137,14 @@ enum RawAction {
 pub(in crate::parse) struct RawSample {
     line: String,
     expect: Expect,
+    #[serde(default)]
+    hostile: bool,
+}
+
+impl RawSample {
+    fn of(self, pattern: Option<usize>) -> Sample {
+        Sample { line: self.line, expect: self.expect, pattern, hostile: self.hostile }
+    }
 }
 
 /// What a sample line must give.
@@ -160,6 +168,8 @@ pub struct Sample {
     pub expect: Expect,
     /// The pattern (behind them: the row) it stands under; `None` for a file's own samples.
     pub pattern: Option<usize>,
+    /// A stranger's text in it looks like the program's own words.
+    pub hostile: bool,
 }
 
 /// How a pattern finds the action.
@@ -375,7 +385,7 @@ fn rows(raw: &mut RawFile, origin: &str, patterns: usize, samples: &mut Vec<Samp
         }
         let pattern = Some(patterns + rows.len());
         let own = std::mem::take(&mut row.sample);
-        samples.extend(own.into_iter().map(|s| Sample { line: s.line, expect: s.expect, pattern }));
+        samples.extend(own.into_iter().map(|s| s.of(pattern)));
         rows.push(Row::new(row, &raw.define).map_err(bad)?);
     }
     Ok(rows)
@@ -397,8 +407,7 @@ impl ParserFile {
         if raw.checked == "documentation" && raw.source.is_none() {
             return Err(toml("checked = \"documentation\" needs `source`: which page".into()));
         }
-        let sample = |s: RawSample, pattern| Sample { line: s.line, expect: s.expect, pattern };
-        let mut samples: Vec<Sample> = std::mem::take(&mut raw.sample).into_iter().map(|s| sample(s, None)).collect();
+        let mut samples: Vec<Sample> = std::mem::take(&mut raw.sample).into_iter().map(|s| s.of(None)).collect();
         let mut sessions = Vec::new();
         for (name, s) in &raw.session {
             let bad = |message| toml(format!("[session.{name}]: {message}"));
@@ -419,7 +428,7 @@ impl ParserFile {
             if own.is_empty() {
                 return Err(bad("has no sample".into()));
             }
-            samples.extend(own.into_iter().map(|s| sample(s, Some(patterns.len()))));
+            samples.extend(own.into_iter().map(|s| s.of(Some(patterns.len()))));
             patterns.push(pattern);
         }
         let rows = rows(&mut raw, origin, patterns.len(), &mut samples)?;

@@ -327,10 +327,11 @@ fn tag_follows(c: &Cursor) -> bool {
     inner.is_some_and(|pid| !pid.is_empty() && pid.iter().all(u8::is_ascii_digit))
 }
 
-/// How grave a line is, as programs write it behind the stamp of their own lines (`2026-03-02T08:00:00Z INFO ...`).
+/// How grave a line is, as programs write it behind the stamp of their own lines (`2026-03-02T08:00:00Z INFO ...`, `[INFO] ...`).
 fn is_level(word: &[u8]) -> bool {
+    let inner = word.strip_prefix(b"[").and_then(|w| w.strip_suffix(b"]"));
     matches!(
-        word,
+        inner.unwrap_or(word),
         b"TRACE"
             | b"DEBUG"
             | b"INFO"
@@ -339,6 +340,11 @@ fn is_level(word: &[u8]) -> bool {
             | b"WARNING"
             | b"ERROR"
             | b"FATAL"
+            | b"CRIT"
+            | b"ALERT"
+            | b"EMERG"
+            | b"PROTOCOL"
+            | b"DATA"
             | b"Info"
             | b"Warning"
             | b"Critical"
@@ -351,7 +357,7 @@ fn is_no_host(word: &[u8]) -> bool {
     match word.last() {
         None => true,
         Some(b':') => std::str::from_utf8(word).map_or(true, |w| w.parse::<std::net::IpAddr>().is_err()),
-        Some(_) => is_level(word) || word.iter().any(|b| matches!(b, b'(' | b'<' | b'=')),
+        Some(_) => is_level(word) || word.iter().any(|b| matches!(b, b'(' | b'<' | b'=' | b'{')),
     }
 }
 

@@ -30,6 +30,7 @@ const BUILT_IN: &[(&str, &str)] = built_in! {
     "exchangeonline"
     "exim"
     "google"
+    "haraka"
     "kumomta"
     "maddy"
     "mailgun"

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_
 use std::thread;
 
 use super::open::Compression;
+use super::utf16::Utf16;
 use super::{Limits, SourceError};
 
 /// Bytes of one message of the channel.
@@ -236,6 +237,8 @@ impl Pump {
             first = false;
             match self.compression {
                 Compression::Plain => self.drain(&mut *input)?,
+                Compression::Utf16Le => self.drain(Utf16::new(&mut *input, false))?,
+                Compression::Utf16Be => self.drain(Utf16::new(&mut *input, true))?,
                 Compression::Gzip => self.drain(flate2::bufread::GzDecoder::new(&mut *input))?,
                 Compression::Bzip2 => self.drain(bzip2::bufread::BzDecoder::new(&mut *input))?,
                 Compression::Xz => {

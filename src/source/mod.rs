@@ -38,6 +38,7 @@ pub mod tail;
 #[cfg(test)]
 mod tests;
 mod text;
+mod utf16;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::decompress::{Decompressor, RawInput};
 use super::discover::{FileKind, SourceFile};
 use super::identity::Resume;
-use super::{BINARY_PROBE, HEAD_LEN, Limits, SourceError};
+use super::{BINARY_PROBE, HEAD_LEN, Limits, SourceError, utf16};
 
-/// How a file is compressed, told by its first bytes, never by its name.
+/// How a file is compressed or encoded, told by its first bytes, never by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
     /// Not at all.
@@ -27,6 +27,10 @@ pub enum Compression {
     Xz,
     /// RFC 8878, any number of frames, skippable ones too.
     Zstd,
+    /// UTF-16, the low byte first, with or without a byte order mark (Microsoft's reports). Read as UTF-8; such a file does not grow.
+    Utf16Le,
+    /// UTF-16, the high byte first.
+    Utf16Be,
 }
 
 impl fmt::Display for Compression {
@@ -37,6 +41,7 @@ impl fmt::Display for Compression {
             Compression::Bzip2 => "bzip2",
             Compression::Xz => "xz",
             Compression::Zstd => "zstd",
+            Compression::Utf16Le | Compression::Utf16Be => "UTF-16",
         })
     }
 }
@@ -55,7 +60,11 @@ impl Compression {
             }
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
-            _ => Compression::Plain,
+            _ => match utf16::detect(head) {
+                Some(false) => Compression::Utf16Le,
+                Some(true) => Compression::Utf16Be,
+                None => Compression::Plain,
+            },
         }
     }
 
@@ -63,7 +72,7 @@ impl Compression {
     pub(super) fn may_begin(self, head: &[u8]) -> bool {
         let like = |magic: &[u8]| head.iter().zip(magic).all(|(a, b)| a == b);
         match self {
-            Compression::Plain => true,
+            Compression::Plain | Compression::Utf16Le | Compression::Utf16Be => true,
             Compression::Gzip => like(b"\x1f\x8b"),
             Compression::Bzip2 => like(b"BZh"),
             Compression::Xz => like(b"\xfd7zX"),

@@ -880,3 +880,13 @@ fn a_copied_message_id_joins_no_two_messages() {
     found.sort();
     assert_eq!(found, [["mx1 0C0FFEE0001"], ["store 0BADCAFE123"]]);
 }
+
+/// Each file says by `hostile = true` which of its samples try to fool it (a sender, a Message-ID or subject, a remote reply);
+/// `parsers check` runs them. Postfix's are the scenes of this file, with every payload.
+#[test]
+fn each_parser_file_has_three_hostile_samples() {
+    let parsers = msgtrk::parse::Parsers::load(None).unwrap();
+    let count = |f: &msgtrk::parse::file::ParserFile| f.samples.iter().filter(|s| s.hostile).count();
+    let few: Vec<_> = parsers.files.iter().filter(|f| count(f) < 3).map(|f| (f.name.as_str(), count(f))).collect();
+    assert!(parsers.files.len() > 30 && few.is_empty(), "fewer than three hostile samples: {few:?}");
+}

@@ -384,3 +384,188 @@ fn real_filters_around_a_postfix() {
     assert!(records.iter().flat_map(|r| &r.recipients).all(|p| !p.final_recipient.contains("evil")));
     assert!(records.iter().filter(|r| r.mta == "cyrus").count() >= 10);
 }
+
+/// What the sink behind Haraka was sent (`h2`: it took two of four, refused one for good and one each time; `once`: it took
+/// them at the second attempt; it refused `badfrom` at MAIL and `baddata` at the end of the data).
+const HARAKA: &[(&str, &[(&str, Action)])] = &[
+    ("h1", &[("bob@other.test", Action::Relayed)]),
+    (
+        "h2",
+        &[
+            ("bob@other.test", Action::Relayed),
+            ("carol@other.test", Action::Relayed),
+            ("perm1@other.test", Action::Failed),
+            ("temp1@other.test", Action::Failed),
+        ],
+    ),
+    ("h3", &[("bob@Other.TEST", Action::Relayed), ("dave@third.test", Action::Relayed)]),
+    ("h4", &[("bob@refused.test", Action::Failed)]),
+    (
+        "h5",
+        &[
+            ("bob@nullmx.test", Action::Failed),
+            ("x@denied.test", Action::Failed),
+            ("y@soft.test", Action::Failed),
+            ("z@nxdomain.invalid", Action::Failed),
+        ],
+    ),
+    ("h6", &[("bob@other.test", Action::Failed), ("c@other.test", Action::Failed)]),
+    ("h7", &[("bob@other.test", Action::Failed)]),
+    // Both failed at two domains as a whole: no line says which.
+    ("h8", &[("bob@other.test", Action::Delayed), ("d@third.test", Action::Delayed)]),
+    ("h9", &[("bob@other.test", Action::Relayed)]),
+    ("h10", &[("bob@other.test", Action::Relayed)]),
+    ("h12", &[("bob@other.test", Action::Failed)]),
+    ("h13", &[("bob@other.test", Action::Relayed)]),
+    ("h15", &[("perm@other.test", Action::Failed)]),
+    ("h17", &[("bob@[127.0.0.1]", Action::Relayed)]),
+    ("h20", &[("once1@other.test", Action::Relayed)]),
+    ("h21", &[("bob@other.test", Action::Relayed), ("once2@other.test", Action::Relayed), ("temp2@other.test", Action::Failed)]),
+    ("h22", &[("once3@other.test", Action::Relayed), ("once4@other.test", Action::Relayed)]),
+    ("h23", &[("bob@refused.test", Action::Failed), ("dave@third.test", Action::Relayed)]),
+    ("h24", &[("laterdata@third.test", Action::Relayed), ("perm@other.test", Action::Failed)]),
+];
+
+#[test]
+fn haraka_names_a_domain_where_others_name_recipients() {
+    // In logfmt and JSON an address in quotes (`h19`) is escaped once more, and is not read.
+    for (log, unparsed) in [("haraka1.log", 0), ("logfmt.log.xz", 2), ("json.log.xz", 2)] {
+        let logs = Logs::new();
+        let done = logs.index.fill(&[PathBuf::from("sample-logs/haraka").join(log)], "haraka1");
+        assert_eq!((done.counts.unparsed_lines(), done.orphans), (unparsed, 0), "{log}: {:?}", done.counts.unparsed);
+        for (id, want) in HARAKA {
+            let mut said: Vec<_> = logs.endings(&format!("{id}@sender.test")).into_iter().map(|(to, action, _)| (to, action)).collect();
+            said.sort();
+            let want: Vec<_> = want.iter().map(|(to, action)| (to.to_string(), *action)).collect();
+            assert_eq!(said, want, "{log}: {id}");
+        }
+        let client = |r: &msgtrk::model::record::Record| r.client.ip.as_deref() == Some("127.0.0.1");
+        let known = logs.index.records().iter().map(msgtrk::model::derive::derive).filter(client).count();
+        assert!(known > 20, "{log}: only {known} with their client");
+    }
+}
+
+#[test]
+fn haraka_that_forwards_at_once_speaks_of_all_recipients() {
+    let logs = Logs::new();
+    let done = logs.index.fill(&["sample-logs/haraka/forward.log.xz".into()], "haraka1");
+    assert_eq!((done.counts.unparsed_lines(), done.orphans), (0, 0), "{:?}", done.counts.unparsed);
+    for (id, n, action) in [("h1", 1, Action::Relayed), ("h3", 2, Action::Relayed), ("h2", 4, Action::Failed), ("h8", 2, Action::Failed)] {
+        let said = logs.endings(&format!("{id}@sender.test"));
+        assert_eq!((said.len(), said.iter().all(|e| e.1 == action)), (n, true), "{id}: {said:?}");
+    }
+}
+
+/// Haraka in the middle of a way, joined by the id it tells its client and the one the next host tells it; the deferral and the
+/// delivery of one second, in a log without parts of a second, are told apart.
+#[test]
+fn haraka_between_two_postfixes() {
+    let uuid = "8C0B9C5E-6F0E-4E0B-9A4A-0D6C3F1B2A11";
+    let lines = [
+        "mx1 postfix/cleanup[1]: 4AAAAAAAAAz1AA: message-id=<m@b.example>".to_string(),
+        format!("mx1 postfix/smtp[1]: 4AAAAAAAAAz1AA: to=<c@d.example>, relay=mx2.example[192.0.2.2]:25, delay=1, dsn=2.0.0, status=sent (250 Message Queued ({uuid}.1))"),
+        format!("mx1 postfix/smtp[1]: 4AAAAAAAAAz1AA: to=<e@d.example>, relay=mx2.example[192.0.2.2]:25, delay=1, dsn=2.0.0, status=sent (250 Message Queued ({uuid}.1))"),
+        format!("mx2.example haraka[7]: [NOTICE] [{uuid}] [core] connect ip=192.0.2.1 port=1 local_ip=192.0.2.2 local_port=25"),
+        format!("mx2.example haraka[7]: [NOTICE] [{uuid}.1] [core] sender <a@b.example> code=CONT msg=\"\""),
+        format!("mx2.example haraka[7]: [NOTICE] [{uuid}.1] [core] recipient <c@d.example> code=OK msg=\"\" sender=a@b.example"),
+        format!("mx2.example haraka[7]: [NOTICE] [{uuid}.1] [core] recipient <e@d.example> code=OK msg=\"\" sender=a@b.example"),
+        format!("mx2.example haraka[7]: [NOTICE] [{uuid}.1] [core] message mid=<m@b.example> size=93 rcpts=2/0/0 delay=0 code=CONT msg=\"\""),
+        format!("mx2.example haraka[7]: [NOTICE] [{uuid}.1.1] [outbound] recipient <e@d.example> deferred: 450 4.2.1 busy"),
+        format!("mx2.example haraka[7]: [NOTICE] [{uuid}.1.1] [outbound]  delivered file=1_1_0_1_a_1_h domain=d.example host=store.example ip=192.0.2.3 port=25 mode=SMTP tls=N auth=N response=\"Ok: queued as 4CCCCCCCCCz1CC\" delay=0.1 fails=0 rcpts=1/1/0"),
+        "store.example postfix/smtpd[1]: 4CCCCCCCCCz1CC: client=mx2.example[192.0.2.2]".to_string(),
+        "store.example postfix/cleanup[1]: 4CCCCCCCCCz1CC: message-id=<m@b.example>".to_string(),
+        "store.example postfix/local[1]: 4CCCCCCCCCz1CC: to=<c@d.example>, relay=local, delay=1, dsn=2.0.0, status=sent (delivered to maildir)".to_string(),
+    ];
+    let logs = Logs::new();
+    logs.append("mail.log", &lines.iter().map(|l| format!("Mar  2 08:00:01 {l}\n")).collect::<String>());
+    let done = logs.fill("mail.log", "h");
+    assert_eq!((done.counts.unparsed_lines(), done.orphans), (0, 0), "{:?}", done.counts.unparsed);
+    let journeys = logs.index.trace("m@b.example");
+    assert_eq!((journeys.len(), hosts(&journeys)), (1, vec!["mx1", "mx2.example", "store.example"]));
+    let mut said = logs.endings("m@b.example");
+    said.sort();
+    assert_eq!(
+        said,
+        [("c@d.example".into(), Action::Delivered, "store.example".into()), ("e@d.example".into(), Action::Delayed, "mx2.example".into())]
+    );
+}
+
+fn lines_of(tag: &str, lines: &[&str]) -> String {
+    lines.iter().enumerate().map(|(n, l)| format!("Mar  2 08:00:{n:02} {tag} {l}\n")).collect()
+}
+
+#[test]
+fn ironport_splits_and_rewrites_go_on_under_a_new_mid() {
+    let lines = lines_of(
+        "esa1 mail_logs:",
+        &[
+            "Info: New SMTP ICID 5 interface Data 1 (192.0.2.4) address 192.0.2.7 reverse dns host mail.sender.test verified yes",
+            "Info: Start MID 8 ICID 5",
+            "Info: MID 8 ICID 5 From: <alice@sender.test>",
+            "Info: MID 8 ICID 5 RID 0 To: <bob@example.test>",
+            "Info: MID 8 ICID 5 RID 1 To: <carol@example.test>",
+            "Info: MID 8 ICID 5 RID 2 To: <dave@example.test>",
+            "Info: MID 8 Message-ID '<m8@sender.test>'",
+            "Info: MID 8 ready 100 bytes from <alice@sender.test>",
+            "Info: Start MID 9 ICID 0",
+            "Info: MID 9 ICID 0 From: <alice@sender.test>",
+            "Info: MID 9 ICID 0 RID 0 To: <carol@example.test>",
+            "Info: MID 8 was split creating MID 9 due to a per-recipient policy (p1)",
+            "Info: Start MID 10 ICID 0",
+            "Info: MID 10 ICID 0 From: <alice@sender.test>",
+            "Info: MID 10 ICID 0 RID 0 To: <carol@example.test>",
+            "Info: MID 9 rewritten to MID 10 by add-footer filter 'f'",
+            "Info: Message finished MID 9 done",
+            "Info: New SMTP DCID 30 interface 192.0.2.4 address 192.0.2.9 port 25",
+            "Info: Delivery start DCID 30 MID 8 to RID [0]",
+            "Info: New SMTP DCID 31 interface 192.0.2.4 address 192.0.2.11 port 25",
+            "Info: Delivery start DCID 31 MID 8 to RID [2]",
+            "Info: Message done DCID 30 MID 8 to RID [0] [('X-SBRS', 'None')]",
+            "Info: MID 8 RID [0] Response 2.0.0 Ok: queued as 4CCCCCCCCCz1CC",
+            "Info: Delayed: DCID 31 MID 8 to RID 2 - 4.1.0 - Unknown address error ('450', ['busy']) []",
+            "Info: Delivery start DCID 31 MID 10 to RID [0]",
+            "Info: Bounced: DCID 31 MID 10 to RID 0 - 5.1.0 - Unknown address error ('550', ['no such user']) []",
+            "Info: MID 11 was generated for bounce of MID 10",
+            "Info: Message finished MID 10 done",
+        ],
+    );
+    let logs = Logs::new();
+    logs.append("mail.log", &lines);
+    let done = logs.fill("mail.log", "h");
+    assert_eq!((done.counts.unparsed_lines(), done.orphans), (0, 0), "{:?}", done.counts.unparsed);
+    let mut said: Vec<_> = logs.endings("m8@sender.test").into_iter().map(|(to, action, _)| (to, action)).collect();
+    said.sort();
+    let want = [("bob", Action::Relayed), ("carol", Action::Failed), ("dave", Action::Delayed)];
+    assert_eq!(said, want.map(|(to, action)| (format!("{to}@example.test"), action)));
+    // Each delivery has the address of its own connection.
+    let journeys = logs.index.trace("8");
+    let first = journeys.iter().flat_map(|j| &j.records).find(|r| r.queue_id.as_deref() == Some("8")).unwrap();
+    let at = |to: &str| first.recipients.iter().find(|p| p.final_recipient.starts_with(to)).and_then(|p| p.remote_ip.as_deref());
+    assert_eq!((at("bob"), at("dave")), (Some("192.0.2.9"), Some("192.0.2.11")));
+    assert_eq!(first.client.ip.as_deref(), Some("192.0.2.7"));
+    // `finished` ends what no other line spoke of, and only then.
+    logs.append("mail.log", "Mar  2 08:05:00 esa1 mail_logs: Info: Message finished MID 8 done\n");
+    logs.fill("mail.log", "h");
+    let said = logs.endings("m8@sender.test");
+    assert!(said.iter().any(|e| e.0 == "dave@example.test" && e.1 == Action::Relayed), "{said:?}");
+    assert!(said.iter().any(|e| e.0 == "carol@example.test" && e.1 == Action::Failed), "{said:?}");
+}
+
+/// Dovecot as an LMTP proxy before the store: what it was told is Dovecot's word to the MTA, refusals too.
+#[test]
+fn a_dovecot_proxy_between_postfix_and_the_store() {
+    let lines = [
+        "mx postfix/cleanup[1]: 4AAAAAAAAAz1AA: message-id=<m@b.example>",
+        "mx dovecot: lmtp(230): lmtp-server: conn 127.0.0.1:5 [1]: rcpt bob@d.example: <gNmGBJ1rB2uzFwAAg+zDdQ>: Sent message to <bob@d.example> at 192.0.2.3:24: 250 2.0.0 <bob@d.example> BACKEND5BGsxAQAA1odl2w Saved (1/2 at 5 ms)",
+        "mx dovecot: lmtp(230): lmtp-server: conn 127.0.0.1:5 [1]: rcpt eve@d.example: <gNmGBJ1rB2uzFwAAg+zDdQ:R2>: Failed to send message to <eve@d.example> at 192.0.2.3:24: 552 5.2.2 full (2/2 at 5 ms)",
+        "mx postfix/lmtp[1]: 4AAAAAAAAAz1AA: to=<bob@d.example>, relay=mx[private/dovecot-lmtp], delay=1, dsn=2.0.0, status=sent (250 2.0.0 <bob@d.example> gNmGBJ1rB2uzFwAAg+zDdQ Saved)",
+        "mx postfix/lmtp[1]: 4AAAAAAAAAz1AA: to=<eve@d.example>, relay=mx[private/dovecot-lmtp], delay=1, dsn=5.2.2, status=bounced (host mx[private/dovecot-lmtp] said: 552 5.2.2 <eve@d.example> full (in reply to end of DATA command))",
+    ];
+    let logs = Logs::new();
+    logs.append("mail.log", &lines.iter().map(|l| format!("Mar  2 08:00:01 {l}\n")).collect::<String>());
+    let done = logs.fill("mail.log", "h");
+    assert_eq!(done.counts.unparsed_lines(), 0, "{:?}", done.counts.unparsed);
+    let mut said: Vec<_> = logs.endings("m@b.example").into_iter().map(|(to, action, _)| (to, action)).collect();
+    said.sort();
+    assert_eq!(said, [("bob@d.example".to_string(), Action::Delivered), ("eve@d.example".to_string(), Action::Failed)]);
+}

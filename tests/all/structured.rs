@@ -463,3 +463,46 @@ Mar  2 08:00:06 gw outbound/smtp[13266]: 1382041743-0f8241420001-6AQV5q 0 0 SEND
     assert_eq!(endings(&index, "c8f9d807"), ended(&want));
     assert_eq!(endings(&index, "1382041743-0f8241420001-6AQV5q"), ended(&[("bob@example.test", Action::Relayed, "gw")]));
 }
+
+/// The extended report of a historical search: the tracking log's columns under other names, as UTF-16.
+#[test]
+fn an_extended_report_of_exchange_online_is_read_as_utf16() {
+    let columns = "date_time_utc,client_ip,client_hostname,server_ip,server_hostname,source_context,connector_id,source,event_id,internal_message_id,message_id,network_message_id,recipient_address,recipient_status,total_bytes,recipient_count,related_recipient_address,reference,message_subject,sender_address,return_path,message_info,directionality,tenant_id,original_client_ip,original_server_ip,custom_data";
+    let row = |second, client: &str, source: &str, event: &str, to: &str, status: &str| {
+        format!(
+            "2026-03-02T08:00:0{second}.1230000Z,192.0.2.7,{client},192.0.2.20,db9.prod.example,,,{source},{event},64712272257894,<m1@sender.test>,13fad5b7,{to},{status},7852,2,,,\"Grüße, \u{1f600}\",alice@sender.test,alice@sender.test,,Incoming,,192.0.2.9,,S:a=b"
+        )
+    };
+    let rows = [
+        columns.to_string(),
+        row(0, "mail.sender.test", "SMTP", "RECEIVE", "bob@example.test;carol@example.test", ""),
+        row(1, "db9.prod.example", "STOREDRIVER", "DELIVER", "bob@example.test", ""),
+        row(2, "db9.prod.example", "ROUTING", "FAIL", "carol@example.test", "550 5.1.10 RESOLVER.ADR.RecipientNotFound"),
+    ];
+    let text = rows.join("\r\n") + "\r\n";
+    let bytes = |high_first: bool, mark: &str| -> Vec<u8> {
+        let units = mark.encode_utf16().chain(text.encode_utf16());
+        units.flat_map(|u| if high_first { u.to_be_bytes() } else { u.to_le_bytes() }).collect()
+    };
+    let utf8 = [b"\xef\xbb\xbf", text.as_bytes()].concat();
+    for (name, bytes) in [("le", bytes(false, "\u{feff}")), ("be", bytes(true, "\u{feff}")), ("none", bytes(false, "")), ("utf8", utf8)] {
+        let index = Index::new();
+        let path = index.dir.path().join("report.csv");
+        std::fs::write(&path, bytes).unwrap();
+        let done = index.fill(std::slice::from_ref(&path), "h");
+        assert_eq!(done.counts.unparsed_lines(), 0, "{name}: {:?}", done.counts.unparsed);
+        assert_eq!(
+            endings(&index, "m1@sender.test"),
+            ended(&[
+                ("bob@example.test", Action::Delivered, "db9.prod.example"),
+                ("carol@example.test", Action::Failed, "db9.prod.example")
+            ]),
+            "{name}"
+        );
+        let subject = index.records().iter().map(msgtrk::model::derive::derive).find_map(|r| r.subject);
+        assert_eq!(subject.as_deref(), Some("Grüße, \u{1f600}"), "{name}");
+        // Read again, it has nothing new.
+        assert_eq!(index.fill(&[path], "h").counts.unparsed_lines(), 0);
+        assert_eq!(endings(&index, "m1@sender.test").len(), 2, "{name}");
+    }
+}

@@ -42,6 +42,8 @@ pub(in crate::parse) struct RawCsv {
     utc: bool,
     #[serde(default)]
     null_sender: bool,
+    #[serde(default)]
+    also: BTreeMap<String, String>,
     example: String,
 }
 
@@ -115,6 +117,8 @@ pub struct Csv {
     pub utc: bool,
     /// An empty sender is the null sender, not an unknown one.
     pub null_sender: bool,
+    /// Names that columns have in another form of the table, whose header line has nothing before them, and the names meant.
+    pub also: BTreeMap<String, String>,
     /// A header line, for the samples.
     pub example: String,
 }
@@ -211,6 +215,7 @@ impl Csv {
             host: raw.host.map(OneOrMore::list).unwrap_or_default(),
             utc: raw.utc,
             null_sender: raw.null_sender,
+            also: raw.also,
             example: raw.example,
         })
     }

@@ -44,8 +44,10 @@ impl Table {
         }
         for (i, file) in files.iter().enumerate().rev() {
             let Some(csv) = &file.csv else { continue };
-            let Some(names) = text.strip_prefix(csv.header.as_bytes()) else { continue };
-            if !csv.columns.iter().all(|c| memchr::memmem::find(names, c.as_bytes()).is_some()) {
+            let stripped = text.strip_prefix(csv.header.as_bytes());
+            let Some(names) = stripped.or_else(|| (!csv.also.is_empty()).then_some(text)) else { continue };
+            let there = |name: &str| memchr::memmem::find(names, name.as_bytes()).is_some();
+            if !csv.columns.iter().all(|c| there(c) || csv.also.iter().any(|(other, name)| name == c && there(other))) {
                 continue;
             }
             let mut cells = Vec::new();
@@ -55,8 +57,9 @@ impl Table {
             let mut table =
                 Table { header: line.to_vec(), file: i as u16, separator: csv.separator, names: FxHashMap::default(), width: cells.len() };
             for (at, cell) in cells.iter().enumerate() {
+                let name = String::from_utf8_lossy(&cell.bytes).trim().to_string();
                 // Of two columns of one name the first counts.
-                table.names.entry(String::from_utf8_lossy(&cell.bytes).trim().to_string()).or_insert(at);
+                table.names.entry(csv.also.get(&name).cloned().unwrap_or(name)).or_insert(at);
             }
             let first = csv.columns.first().and_then(|c| table.names.get(c)) == Some(&0);
             if first && csv.columns.iter().all(|c| table.names.contains_key(c)) {

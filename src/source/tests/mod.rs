@@ -18,6 +18,8 @@ pub(super) const ALL: [Compression; 5] = [Compression::Plain, Compression::Gzip,
 pub(super) fn pack(how: Compression, data: &[u8]) -> Vec<u8> {
     match how {
         Compression::Plain => data.to_vec(),
+        Compression::Utf16Le => String::from_utf8_lossy(data).encode_utf16().flat_map(u16::to_le_bytes).collect(),
+        Compression::Utf16Be => String::from_utf8_lossy(data).encode_utf16().flat_map(u16::to_be_bytes).collect(),
         Compression::Gzip => {
             let mut w = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             w.write_all(data).unwrap();
