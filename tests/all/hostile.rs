@@ -882,7 +882,7 @@ fn a_copied_message_id_joins_no_two_messages() {
 }
 
 /// Each file says by `hostile = true` which of its samples try to fool it (a sender, a Message-ID or subject, a remote reply);
-/// `parsers check` runs them. Postfix's are the scenes of this file, with every payload.
+/// `parsers check` runs them. The scenes of this file try every payload on Postfix beside them.
 #[test]
 fn each_parser_file_has_three_hostile_samples() {
     let parsers = msgtrk::parse::Parsers::load(None).unwrap();
