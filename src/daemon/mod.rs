@@ -25,3 +25,6 @@ pub mod querylog;
 pub mod systemd;
 pub mod tracker;
 pub mod writer;
+
+#[cfg(test)]
+mod tests;

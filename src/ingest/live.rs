@@ -12,8 +12,10 @@ use super::open::OpenRecords;
 use super::parse_block::{Chunk, Counts, parse_block, parse_with};
 use super::positions::{Positions, known_files};
 use super::retention::kept_from;
+use super::wall::WallClock;
 use crate::config::{Retention, Site};
 use crate::ledger::Change;
+use crate::model::time::SECOND;
 use crate::parse::{Matcher, Parsers};
 use crate::resolve::StreamState;
 use crate::resolve::clock::Anchor;
@@ -24,7 +26,7 @@ use rustc_hash::FxHashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Between two commits at least so much time passes.
 const EVERY: Duration = Duration::from_millis(250);
@@ -102,6 +104,8 @@ pub struct LiveOptions {
     pub host: String,
     /// What is kept: older events are left out.
     pub retention: Retention,
+    /// What time it is. Everything that waits or repeats goes by what [`LiveLoop::turn`] is told.
+    pub clock: Arc<WallClock>,
 }
 
 /// One stream being read.
@@ -163,7 +167,8 @@ impl<'a> LiveLoop<'a> {
             streams: FxHashMap::default(),
             stored,
             dirty: false,
-            handed: false,
+            // Of the loop before, which could not wait any longer: what is out must be stored before more is handed in.
+            handed: open.is_committing(),
             last: now,
             told: now,
         })
@@ -229,7 +234,7 @@ impl<'a> LiveLoop<'a> {
 
     /// Reads what is new in the mailboxes. Whether there was anything.
     fn take_mails(&mut self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
+        let now = self.options.clock.now().div_euclid(SECOND);
         let mut some = false;
         for mailbox in &mut self.mailboxes {
             if self.open.bytes() >= MOST {
@@ -251,14 +256,14 @@ impl<'a> LiveLoop<'a> {
     }
 
     fn take(&mut self, lines: &Lines) {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = self.options.clock.now();
         let mut stream = match self.streams.remove(&lines.stream) {
             Some(stream) => stream,
             None => self.begin(&lines.stream),
         };
         let fold = &mut stream.fold;
-        fold.set_anchor(Anchor::NotAfter(lines.not_after.unwrap_or(wall.as_secs() as i64)));
-        fold.not_before = kept_from(&self.options.retention, wall.as_micros() as i64).unwrap_or(i64::MIN);
+        fold.set_anchor(Anchor::NotAfter(lines.not_after.unwrap_or(wall.div_euclid(SECOND))));
+        fold.not_before = kept_from(&self.options.retention, self.options.clock.believed()).unwrap_or(i64::MIN);
         if !stream.files.is_empty() && !stream.files.contains_key(&lines.file) {
             fold.next_file();
         }
@@ -276,7 +281,7 @@ impl<'a> LiveLoop<'a> {
         file.counts.add(&counts);
         if let Some((first, last)) = fold.span {
             file.span = Some(file.span.map_or((first, last), |(a, z)| (a.min(first), z.max(last))));
-            stream.late = Some((wall.as_secs_f64() - last as f64 / 1e6).max(0.0));
+            stream.late = Some((wall.saturating_sub(last) as f64 / SECOND as f64).max(0.0));
         }
         self.dirty = true;
         self.streams.insert(Arc::clone(&lines.stream), stream);

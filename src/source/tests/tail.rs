@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::tail_model::{Stored, fast_dir};
+use super::history::fast_dir;
+use super::tail_model::Stored;
 use super::*;
 use crate::source::live::{Activity, Checkpoint, Live};
 use crate::source::tail::{Hint, TailOptions, Tailer};

@@ -1,0 +1,5 @@
+//! Tests of the daemon's pieces together, in one process and without waiting: sources, live loop, committer, index.
+
+mod lines;
+mod model;
+mod run;
