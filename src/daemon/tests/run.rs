@@ -67,8 +67,8 @@ impl Writing<'_> {
         loop {
             let front = self.queue.borrow().front().cloned();
             let Some(work) = front else { return true };
-            if let (Some(n), Some(c)) = (fault, committer.as_ref()) {
-                c.fail_at(n);
+            if let Some(c) = committer.as_ref() {
+                c.fail_at(fault.unwrap_or(NEVER));
             }
             if self.thread.try_live(&mut committer, &work).is_err() {
                 return false;
@@ -99,6 +99,9 @@ impl Listener for Writing<'_> {
 
     fn alive(&self) {}
 }
+
+/// A write that no commit comes to.
+const NEVER: usize = 1 << 40;
 
 enum Step {
     Poll(bool, Instant, Rng),
@@ -240,8 +243,8 @@ fn drive(live: &mut LiveLoop, tailer: &Shared, writing: &Writing, faults: u64, s
             }
             Step::Tidy(mut rng) => {
                 let mut committer = writing.committer.borrow_mut();
-                if let (Some(n), Some(c)) = (fault(&mut rng), committer.as_ref()) {
-                    c.fail_at(n);
+                if let Some(c) = committer.as_ref() {
+                    c.fail_at(fault(&mut rng).unwrap_or(NEVER));
                 }
                 while writing.thread.tidy(&mut committer) {}
             }
