@@ -16,12 +16,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// So many take a few seconds.
+const HISTORIES: u64 = 100;
+
 fn history(parsers: &Arc<Parsers>, seed: u64) -> Result<(), String> {
     let mut rng = Rng::new(seed);
+    let max_open = [4, 256][rng.below(2) as usize];
     let options = TailOptions {
         hold: Duration::from_secs(5),
         poll: Duration::from_millis([500, 2000][rng.below(2) as usize]),
-        max_open: [4, 256][rng.below(2) as usize],
+        max_open,
         blocks: BlockOptions { block_size: [200, 1 << 16][rng.below(2) as usize], max_line: 1 << 17 },
         ..TailOptions::default()
     };
@@ -29,7 +33,7 @@ fn history(parsers: &Arc<Parsers>, seed: u64) -> Result<(), String> {
     let stamps = [Stamps::Rfc3339, Stamps::Yearless][rng.below(2) as usize];
     let (actions, faults) = (10 + rng.below(50), [0, 2, 10][rng.below(3) as usize]);
     let daemon = Daemon::new(Arc::clone(parsers), options, faults);
-    let habits = Habits { breaks: false, loses: kind == Kind::Unique };
+    let habits = Habits { breaks: false, loses: kind == Kind::Unique, deletes: max_open > 4 };
     let mut world = World::new(rng, daemon, habits, maker(kind, stamps));
     world.run(actions);
     let mut end = Rng::new(seed);
@@ -66,8 +70,18 @@ fn history(parsers: &Arc<Parsers>, seed: u64) -> Result<(), String> {
     Ok(())
 }
 
+fn half(from: u64, to: u64) {
+    let parsers = Parsers::load(None).unwrap();
+    run_histories(from..to, |seed| history(&parsers, seed));
+}
+
 #[test]
 fn a_daemon_over_random_histories_stores_what_was_written() {
-    let parsers = Parsers::load(None).unwrap();
-    run_histories(0..histories(60), |seed| history(&parsers, seed));
+    half(0, histories(HISTORIES) / 2);
+}
+
+/// The same on another core.
+#[test]
+fn a_daemon_over_more_random_histories_stores_what_was_written() {
+    half(histories(HISTORIES) / 2, histories(HISTORIES));
 }

@@ -43,11 +43,23 @@ pub(super) struct Stream {
     pub oversized: u64,
     pub behind_since: Option<Instant>,
     pub ghost: Option<Ghost>,
+    /// When a file went away that was not read to its end: was it compressed, or moved?
+    pub missed: Option<Instant>,
 }
 
 impl Stream {
     pub fn new(name: PathBuf) -> Stream {
-        Stream { name: name.into(), files: Vec::new(), active: true, wake: None, lines: 0, oversized: 0, behind_since: None, ghost: None }
+        Stream {
+            name: name.into(),
+            files: Vec::new(),
+            active: true,
+            wake: None,
+            lines: 0,
+            oversized: 0,
+            behind_since: None,
+            ghost: None,
+            missed: None,
+        }
     }
 
     /// The next lines, if there are any now.
@@ -141,7 +153,9 @@ impl Stream {
             if now < steady {
                 self.wake_at(steady);
                 self.mark(at);
-                return Ok(Turn::Next);
+                // What went away unread is in here, perhaps: later lines wait for it, but not for a file that grows and grows.
+                let waits = self.missed.is_some_and(|at| now < at + shared.options.grace * 20);
+                return Ok(if waits { Turn::Hold } else { Turn::Next });
             }
             if let Some(f) = self
                 .files
@@ -159,7 +173,7 @@ impl Stream {
         let mut opened = shared.open_file(&path, inode, held)?;
         if opened.replaced() {
             shared.scan_wanted = true;
-            return Ok(Turn::Next);
+            return Ok(Turn::Hold);
         }
         opened.holes = true;
         if opened.meta().size == 0 {
@@ -260,8 +274,9 @@ impl Stream {
         let os = match &error {
             SourceError::Io { error, .. } => error.raw_os_error(),
             SourceError::Missing { .. } => {
+                // Compressed or moved since the last scan. Later files wait for the next one, which is at once.
                 shared.scan_wanted = true;
-                return Turn::Next;
+                return Turn::Hold;
             }
             _ => None,
         };

@@ -104,7 +104,7 @@ fn history(seed: u64) -> Result<(), String> {
     };
     let actions = 10 + rng.below(50);
     let make: Maker = Box::new(line);
-    let mut world = World::new(rng, Alone { options, ..Alone::default() }, Habits { breaks: true, loses: true }, make);
+    let mut world = World::new(rng, Alone { options, ..Alone::default() }, Habits { breaks: true, loses: true, deletes: true }, make);
     world.run(actions);
     world.check(world.reader.stored.lines.iter().map(Vec::as_slice)).map_err(|e| format!("{e}\n{}", world.story()))
 }
