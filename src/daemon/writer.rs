@@ -164,6 +164,9 @@ impl WriterThread {
         let retention = self.upkeep.retention();
         let taken = committer.take().map_or_else(|| self.committer(), Ok);
         let done = taken.and_then(|c| committer.insert(c).retain(&retention, self.clock.believed()));
+        if retention.is_set() {
+            self.figures.retained(done.as_ref());
+        }
         match done {
             Ok(done) => {
                 if done.expired + done.masked > 0 {

@@ -6,7 +6,7 @@
 //! only when memory is used up, because nothing can be stored.
 
 use super::backfill::Extra;
-use super::fold::Fold;
+use super::fold::{Fold, LeftOut};
 use super::mail::{self, Followed, MailFold};
 use super::open::OpenRecords;
 use super::parse_block::{Chunk, Counts, parse_block, parse_with};
@@ -60,8 +60,8 @@ pub struct LiveWork {
 pub trait Listener {
     /// Store this. Must not wait. At most one work is out at a time.
     fn hand_in(&self, work: LiveWork);
-    /// So many lines were read.
-    fn read(&self, counts: &Counts);
+    /// So many lines were read; what of them is part of no record.
+    fn read(&self, counts: &Counts, left_out: &LeftOut);
     /// How the streams are, told now and then, with the seconds from the latest event's stamp to its being read.
     fn health(&self, health: Vec<(Health, Option<f64>)>);
     /// Something went wrong or is over; each is told once.
@@ -274,10 +274,13 @@ impl<'a> LiveLoop<'a> {
         };
         fold.span = None;
         fold.counts = Counts::default();
-        self.open.with(|ledger| fold.block(ledger, &lines.bytes, &chunks));
+        fold.left_out.overfull += self.open.with(|ledger| {
+            fold.block(ledger, &lines.bytes, &chunks);
+            std::mem::take(&mut ledger.overfull)
+        });
         let mut counts = std::mem::take(&mut fold.counts);
         chunks.iter().for_each(|c| counts.add(&c.counts));
-        self.listener.read(&counts);
+        self.listener.read(&counts, &std::mem::take(&mut fold.left_out));
         file.counts.add(&counts);
         if let Some((first, last)) = fold.span {
             file.span = Some(file.span.map_or((first, last), |(a, z)| (a.min(first), z.max(last))));

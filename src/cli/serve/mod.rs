@@ -12,6 +12,7 @@ use crate::daemon::figures::{Figures, SourceHealth};
 use crate::daemon::querylog::QueryLog;
 use crate::daemon::systemd;
 use crate::daemon::writer::{Job, Pace, Upkeep, WriterThread};
+use crate::ingest::fold::LeftOut;
 use crate::ingest::live::{Bell, Listener, LiveLoop, LiveOptions, LiveWork};
 use crate::ingest::open::{OpenRecords, View};
 use crate::ingest::parse_block::Counts;
@@ -276,8 +277,8 @@ impl Listener for Running {
         let _ = self.jobs.send(Job::Live(work));
     }
 
-    fn read(&self, counts: &Counts) {
-        self.figures.read(counts);
+    fn read(&self, counts: &Counts, left_out: &LeftOut) {
+        self.figures.read(counts, left_out);
     }
 
     fn health(&self, health: Vec<(Health, Option<f64>)>) {

@@ -2,12 +2,12 @@
 //! own it has none. "Killed" is: everything is dropped as it stands, in the middle of a commit, too.
 
 use super::lines::sorted;
-use crate::config::Site;
+use crate::config::{Retention, Site};
 use crate::daemon::figures::Figures;
 use crate::daemon::writer::{Pace, Upkeep, WriterThread};
 use crate::ingest::commit::Committer;
+use crate::ingest::fold::LeftOut;
 use crate::ingest::live::{Bell, Listener, LiveLoop, LiveOptions, LiveWork};
-use crate::ingest::open::OpenRecords;
 use crate::ingest::parse_block::Counts;
 use crate::ingest::positions::Positions;
 use crate::ingest::wall::WallClock;
@@ -27,7 +27,7 @@ use std::time::Instant;
 
 /// A tailer that can be told things while the loop has it.
 #[derive(Clone)]
-struct Shared(Arc<Mutex<Tailer>>);
+pub struct Shared(pub Arc<Mutex<Tailer>>);
 
 impl Live for Shared {
     fn next(&mut self, now: Instant) -> Option<Lines> {
@@ -52,17 +52,22 @@ impl Live for Shared {
 }
 
 /// The writer's side: work waits here until it is that side's turn.
-struct Writing<'a> {
+pub struct Writing<'a> {
     thread: &'a WriterThread,
-    committer: RefCell<Option<Committer<'a>>>,
+    pub committer: RefCell<Option<Committer<'a>>>,
     queue: RefCell<VecDeque<LiveWork>>,
     /// Store it at once: the loop is waiting for its end.
     at_once: Cell<bool>,
 }
 
-impl Writing<'_> {
+impl<'a> Writing<'a> {
+    pub fn of(thread: &'a WriterThread) -> Writing<'a> {
+        let committer = RefCell::new(Some(thread.committer().unwrap()));
+        Writing { thread, committer, queue: RefCell::default(), at_once: Cell::new(false) }
+    }
+
     /// Tries to store what is out, as the daemon's thread does; with a write that fails if `fault` says which.
-    fn store(&self, fault: Option<usize>) -> bool {
+    pub fn store(&self, fault: Option<usize>) -> bool {
         let mut committer = self.committer.borrow_mut();
         loop {
             let front = self.queue.borrow().front().cloned();
@@ -70,14 +75,17 @@ impl Writing<'_> {
             if let Some(c) = committer.as_ref() {
                 c.fail_at(fault.unwrap_or(NEVER));
             }
-            if self.thread.try_live(&mut committer, &work).is_err() {
+            if let Err(e) = self.thread.try_live(&mut committer, &work) {
+                if fault.is_none() {
+                    eprintln!("{e}");
+                }
                 return false;
             }
             self.queue.borrow_mut().pop_front();
         }
     }
 
-    fn is_out(&self) -> bool {
+    pub fn is_out(&self) -> bool {
         !self.queue.borrow().is_empty()
     }
 }
@@ -91,7 +99,7 @@ impl Listener for Writing<'_> {
         }
     }
 
-    fn read(&self, _: &Counts) {}
+    fn read(&self, _: &Counts, _: &LeftOut) {}
 
     fn health(&self, _: Vec<(Health, Option<f64>)>) {}
 
@@ -117,6 +125,62 @@ enum Step {
     Kill(Rng),
 }
 
+/// What a daemon is begun with.
+pub struct Setup {
+    pub index: PathBuf,
+    pub log: PathBuf,
+    pub parsers: Arc<Parsers>,
+    pub options: TailOptions,
+    pub retention: Retention,
+    pub clock: Arc<WallClock>,
+}
+
+impl Setup {
+    /// The writer's part, on the index as it is on the disk.
+    pub fn thread(&self) -> WriterThread {
+        let upkeep = Upkeep::default();
+        upkeep.keep(&self.retention);
+        WriterThread {
+            store: Arc::new(Store::open_or_create(&self.index).unwrap()),
+            open: Arc::default(),
+            figures: Arc::new(Figures::default()),
+            stop: Arc::default(),
+            upkeep: Arc::new(upkeep),
+            clock: Arc::clone(&self.clock),
+            pace: Pace::default(),
+        }
+    }
+
+    /// The loop's part.
+    pub fn begin<'a>(&self, thread: &'a WriterThread, writing: &'a Writing<'a>) -> (LiveLoop<'a>, Shared) {
+        let stored = Positions::of(&thread.store).unwrap();
+        let finished = thread.store.sources().unwrap().iter().filter_map(|s| serde_json::from_str(s).ok()).collect();
+        let tailer = Tailer::new(vec![self.log.clone()], stored.tails, finished, self.options.clone());
+        let tailer = Shared(Arc::new(Mutex::new(tailer)));
+        let options = LiveOptions {
+            site: Arc::new(Site::default()),
+            parsers: Arc::clone(&self.parsers),
+            hosts: Vec::new(),
+            host: "mx1".into(),
+            retention: self.retention.clone(),
+            clock: Arc::clone(&self.clock),
+        };
+        let sources: Vec<Box<dyn Live>> = vec![Box::new(tailer.clone())];
+        (LiveLoop::new(&thread.store, sources, Vec::new(), options, &thread.open, writing).unwrap(), tailer)
+    }
+}
+
+/// All records that are stored in a folder.
+pub fn records_in(index: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    let mut each = |record| {
+        all.push(record);
+        true
+    };
+    Store::open(index).unwrap().scan(&mut each).unwrap();
+    sorted(all)
+}
+
 /// What stays over restarts.
 pub struct Daemon {
     pub parsers: Arc<Parsers>,
@@ -134,13 +198,7 @@ impl Daemon {
 
     /// What is stored.
     pub fn records(&self) -> Vec<(String, Vec<u8>)> {
-        let mut all = Vec::new();
-        let mut each = |record| {
-            all.push(record);
-            true
-        };
-        Store::open(self.index.path()).unwrap().scan(&mut each).unwrap();
-        sorted(all)
+        records_in(self.index.path())
     }
 
     pub fn is_sound(&self) -> bool {
@@ -160,37 +218,21 @@ impl Daemon {
     }
 
     fn life(&self, log: PathBuf) -> impl FnOnce(Receiver<Step>, SyncSender<()>) + Send + 'static {
-        let (index, parsers, options, faults) =
-            (self.index.path().to_owned(), Arc::clone(&self.parsers), self.options.clone(), self.faults);
+        let setup = Setup {
+            index: self.index.path().to_owned(),
+            log,
+            parsers: Arc::clone(&self.parsers),
+            options: self.options.clone(),
+            retention: Retention::default(),
+            clock: WallClock::system(),
+        };
+        let faults = self.faults;
         move |steps, done| {
-            let clock = WallClock::system();
-            let thread = WriterThread {
-                store: Arc::new(Store::open_or_create(&index).unwrap()),
-                open: Arc::default(),
-                figures: Arc::new(Figures::default()),
-                stop: Arc::default(),
-                upkeep: Arc::new(Upkeep::default()),
-                clock: Arc::clone(&clock),
-                pace: Pace::default(),
-            };
-            let committer = RefCell::new(Some(thread.committer().unwrap()));
-            let writing = Writing { thread: &thread, committer, queue: RefCell::default(), at_once: Cell::new(false) };
+            let thread = setup.thread();
+            let writing = Writing::of(&thread);
             let mut going = true;
             while going {
-                let open: &OpenRecords = &thread.open;
-                let stored = Positions::of(&thread.store).unwrap();
-                let finished = thread.store.sources().unwrap().iter().filter_map(|s| serde_json::from_str(s).ok()).collect();
-                let tailer = Shared(Arc::new(Mutex::new(Tailer::new(vec![log.clone()], stored.tails, finished, options.clone()))));
-                let live_options = LiveOptions {
-                    site: Arc::new(Site::default()),
-                    parsers: Arc::clone(&parsers),
-                    hosts: Vec::new(),
-                    host: "mx1".into(),
-                    retention: Default::default(),
-                    clock: Arc::clone(&clock),
-                };
-                let sources: Vec<Box<dyn Live>> = vec![Box::new(tailer.clone())];
-                let mut live = LiveLoop::new(&thread.store, sources, Vec::new(), live_options, open, &writing).unwrap();
+                let (mut live, tailer) = setup.begin(&thread, &writing);
                 going = drive(&mut live, &tailer, &writing, faults, &steps, &done);
             }
         }

@@ -64,9 +64,11 @@ fn an_mbox_that_grows_shrinks_and_is_rewritten() {
         }
         got
     };
+    let changed = || std::fs::metadata(&path).unwrap().modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
     // While it is being written the last mail may be half there.
-    assert_eq!(read(0, 100), ["0", "1"]);
-    assert_eq!(read(i64::MAX, 100), ["2"]);
+    assert_eq!(read(changed() - 1, 100), ["0", "1"]);
+    // The clock was set back by an hour: that is no reason to wait for it.
+    assert_eq!(read(changed() - 3600, 100), ["2"]);
     assert_eq!(read(i64::MAX, 100), Vec::<String>::new());
     std::fs::write(&path, mbox(0..6)).unwrap();
     assert_eq!(read(i64::MAX, 2), ["3", "4"]);
