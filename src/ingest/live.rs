@@ -264,7 +264,8 @@ impl<'a> LiveLoop<'a> {
         let fold = &mut stream.fold;
         fold.set_anchor(Anchor::NotAfter(lines.not_after.unwrap_or(wall.div_euclid(SECOND))));
         fold.not_before = kept_from(&self.options.retention, self.options.clock.believed()).unwrap_or(i64::MIN);
-        if !stream.files.is_empty() && !stream.files.contains_key(&lines.file) {
+        let another = !stream.files.is_empty() && !stream.files.contains_key(&lines.file);
+        if another || lines.begins {
             fold.next_file();
         }
         let file = stream.files.entry(lines.file).or_default();

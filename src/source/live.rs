@@ -43,6 +43,8 @@ pub struct Lines {
     pub file: u64,
     /// Never empty; every line ends in `\n`.
     pub bytes: Vec<u8>,
+    /// They are the first of their file, of which nothing was read before, in an earlier run neither.
+    pub begins: bool,
     /// Seconds since 1970: the latest moment these lines can speak of, for stamps without a year (a
     /// file's time of last change). `None`: the present.
     pub not_after: Option<i64>,

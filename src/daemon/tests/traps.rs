@@ -127,10 +127,10 @@ fn whichever_write_fails_records_and_positions_stay_those_of_one_moment() {
         now += Duration::from_secs(3);
         while live.turn(now) {}
         // What failed first, then what came since.
-        assert!(writing.store(None));
+        // A write that the engine did not miss (a folder's sync after the commit) is an error of the commit after.
+        assert!(writing.store(None) || writing.store(None));
         now += Duration::from_secs(1);
         live.turn(now);
-        // A write that the engine did not miss (a folder's sync after the commit) is an error of the next commit.
         assert!(writing.store(None) || writing.store(None));
         assert!(place.check(index.path(), &format!("the last commit after write {n} failed")) > first);
         assert!(Store::verify(index.path()).unwrap().is_ok());

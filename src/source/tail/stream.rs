@@ -210,6 +210,9 @@ impl Stream {
             Recall::Prefix(state) => Some(state.extra.clone()),
             Recall::New => None,
         };
+        if let Some(file) = self.files.get_mut(at) {
+            file.begins = extra.is_none();
+        }
         if let (None, Some(file)) = (&extra, self.files.get_mut(at).filter(|f| f.used)) {
             file.id = shared.fresh_id();
         }
@@ -305,7 +308,7 @@ impl Stream {
                     bytes.push(b'\n');
                 }
                 let not_after = Some(blocks.meta().mtime_ns.div_euclid(1_000_000_000));
-                return Turn::Lines(Lines { stream: self.name.clone(), file: file.id, bytes, not_after });
+                return Turn::Lines(file.lines(&self.name, bytes, not_after));
             }
             Ok(None) => None,
             Err(e) => Some(e),
@@ -371,7 +374,7 @@ impl Stream {
         match step? {
             Step::Lines(bytes) => {
                 let not_after = Some(plain.mtime_ns.div_euclid(1_000_000_000));
-                Ok(Turn::Lines(Lines { stream: self.name.clone(), file: file.id, bytes, not_after }))
+                Ok(Turn::Lines(file.lines(&self.name, bytes, not_after)))
             }
             Step::Passed | Step::End => Ok(Turn::Again),
         }
@@ -398,7 +401,7 @@ impl Stream {
             if let Some(bytes) = plain.take_rest(&shared.options.blocks)? {
                 self.oversized += plain.oversized - oversized;
                 let not_after = Some(plain.mtime_ns.div_euclid(1_000_000_000));
-                return Ok(Turn::Lines(Lines { stream: self.name.clone(), file: file.id, bytes, not_after }));
+                return Ok(Turn::Lines(file.lines(&self.name, bytes, not_after)));
             }
         }
         let as_told = Some((plain.consumed, plain.size, plain.mtime_ns));
