@@ -101,7 +101,8 @@ fn whichever_write_fails_records_and_positions_stay_those_of_one_moment() {
     let (first, more) = (std::fs::metadata(place.log()).unwrap().len(), lines(20));
     let log = std::fs::read(place.log()).unwrap();
     let (mut failed, mut merged) = (0, false);
-    for n in 1.. {
+    // A commit has over a hundred and fifty.
+    for n in (1..40).chain((40..).step_by(7)) {
         std::fs::write(place.log(), &log).unwrap();
         let index = fast_dir();
         copy(old.path(), index.path());

@@ -221,7 +221,7 @@ impl Stream {
             self.set(at, Phase::Packed(Box::new(blocks)), None, shared);
             return Ok(Turn::Again);
         }
-        let mut plain = Plain::resumed(&mut opened, now);
+        let mut plain = Plain::resumed(&mut opened, now).map_err(|e| SourceError::from_io(opened.path(), "read it", e))?;
         plain.extra = extra.unwrap_or_default();
         if let Some(ghost) = &self.ghost
             && plain.meets(ghost, false)

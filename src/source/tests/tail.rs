@@ -578,6 +578,28 @@ fn standard_input_is_read_until_it_ends() {
     assert_eq!((feed.health()[0].oversized, feed.checkpoint()), (1, Checkpoint::default()));
 }
 
+/// T5, just after a start: nothing was read yet that could be compared, but what was read before is known.
+#[test]
+fn a_truncation_is_seen_though_nothing_was_read_since_the_start() {
+    for longer in [false, true] {
+        let mut b = Bench::new();
+        let long = if longer { format!("{}\n", "x".repeat(3 << 20)) } else { String::new() };
+        b.add("mail.log", format!("one\ntwo\n{long}").as_bytes());
+        b.after(3);
+        b.commit();
+        if !longer {
+            b.restart();
+            // Half a line: the file is looked into, and nothing given out.
+            b.add("mail.log", b"half");
+            assert_eq!(b.after(3), "");
+        }
+        File::options().write(true).open(b.path("mail.log")).unwrap().set_len(0).unwrap();
+        let text = "all of these are new\n".repeat(if longer { 160_000 } else { 5 });
+        b.add("mail.log", text.as_bytes());
+        assert!(b.after(3) == text, "{longer}");
+    }
+}
+
 /// What is compressed before its turn came is read in its turn all the same: sessions and repeated lines go by the order.
 #[test]
 fn a_file_that_is_compressed_before_it_was_opened_holds_up_its_successors() {
