@@ -278,6 +278,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_retention_did_adds_up_and_its_failure_is_over_when_it_succeeds() {
+        let f = Figures::default();
+        assert_eq!(f.status().retention, RetentionStatus::default());
+        f.retained(Ok(&Done { expired: 5, masked: 0, more: false }));
+        f.retained(Err(&StoreError::Stopped { dir: "index".into() }));
+        let r = f.status().retention;
+        assert!(r.problem.is_some() && r.last_dropped.is_some() && r.last_anonymized.is_none());
+        assert!(f.prometheus().contains("\nmsgtrk_retention_failing 1\n"));
+        f.retained(Ok(&Done { expired: 2, masked: 3, more: true }));
+        let r = f.status().retention;
+        assert_eq!((r.dropped, r.anonymized, r.problem), (7, 3, None));
+        let text = f.prometheus();
+        for line in [
+            "retention_dropped_records_total 7",
+            "retention_anonymized_records_total 3",
+            "retention_failing 0",
+            "left_out_total{why=\"orphan\"} 0",
+        ] {
+            assert!(text.contains(&format!("\nmsgtrk_{line}\n")), "{line}");
+        }
+    }
+
+    #[test]
     fn prometheus_text_has_every_source_and_escapes_its_name() {
         let f = Figures::default();
         f.set_sources(vec![SourceHealth { name: "a\"\n\\b".into(), bytes_behind: Some(7), ..SourceHealth::default() }]);

@@ -33,7 +33,7 @@ const MOST_FORGOTTEN: usize = 256;
 /// When the writer does what takes long.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// Documents that a merge between two commits may make one segment of. Default: 50,000, about half a second's work.
+    /// Documents that a merge between two commits may make one segment of. Default: 20,000, some tenths of a second's work.
     pub most_merged: u64,
     /// Without work for so long it is a quiet time: merges that were left are done. Default: 20 s.
     pub quiet: Duration,
@@ -44,7 +44,7 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Pace { most_merged: 50_000, quiet: Duration::from_secs(20), overdue: Duration::from_secs(600) }
+        Pace { most_merged: 20_000, quiet: Duration::from_secs(20), overdue: Duration::from_secs(600) }
     }
 }
 

@@ -28,8 +28,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Between two commits at least so much time passes.
-const EVERY: Duration = Duration::from_millis(250);
+/// From the beginning of a commit to that of the next at least so many times what the last one took passes, ...
+const PACE: u32 = 3;
+/// ... but no less than this: many small commits make many small segments,
+const SOONEST: Duration = Duration::from_millis(60);
+/// ... and no more than this, on a disk that is slow.
+const LATEST: Duration = Duration::from_millis(250);
 /// Lines that stated nothing change positions only; those are stored this often.
 const EVERY_IDLE: Duration = Duration::from_secs(5);
 /// So many bytes of events are handed in at once, however little time has passed.
@@ -129,6 +133,8 @@ pub struct LiveLoop<'a> {
     dirty: bool,
     /// Work is out.
     handed: bool,
+    /// How long to wait between two commits.
+    pace: Duration,
     last: Instant,
     told: Instant,
 }
@@ -169,6 +175,7 @@ impl<'a> LiveLoop<'a> {
             dirty: false,
             // Of the loop before, which could not wait any longer: what is out must be stored before more is handed in.
             handed: open.is_committing(),
+            pace: LATEST,
             last: now,
             told: now,
         })
@@ -186,7 +193,7 @@ impl<'a> LiveLoop<'a> {
         let until = Instant::now() + LAST;
         self.dirty |= self.open.bytes() > 0;
         while Instant::now() < until && (self.dirty || self.handed) && !self.open.is_given_up() {
-            self.see_commit();
+            self.see_commit(Instant::now());
             if self.dirty && !self.handed {
                 self.hand_in(Instant::now());
             }
@@ -208,10 +215,10 @@ impl<'a> LiveLoop<'a> {
             self.mailboxes_read = now;
             read |= self.take_mails();
         }
-        self.see_commit();
+        self.see_commit(now);
         let since = now.saturating_duration_since(self.last);
         let bytes = self.open.bytes();
-        let due = if bytes > 0 { since >= EVERY || bytes >= ENOUGH } else { since >= EVERY_IDLE };
+        let due = if bytes > 0 { since >= self.pace || bytes >= ENOUGH } else { since >= EVERY_IDLE };
         // Events come from others, too: of a gateway no line tells.
         self.dirty |= bytes > 0;
         if self.dirty && !self.handed && due {
@@ -224,9 +231,10 @@ impl<'a> LiveLoop<'a> {
         read
     }
 
-    fn see_commit(&mut self) {
+    fn see_commit(&mut self, now: Instant) {
         if self.handed && !self.open.is_committing() {
             self.handed = false;
+            self.pace = (now.saturating_duration_since(self.last) * PACE).clamp(SOONEST, LATEST);
             self.sources.iter_mut().for_each(|s| s.committed());
             self.mailboxes.iter_mut().for_each(Followed::committed);
         }

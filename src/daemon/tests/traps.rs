@@ -143,3 +143,41 @@ fn whichever_write_fails_records_and_positions_stay_those_of_one_moment() {
     eprintln!("{failed} writes");
     assert!(failed > 20 && merged, "{failed} writes of a commit and its merge, {merged}");
 }
+
+/// SIGHUP on a full disk: the loop leaves after some seconds, what it handed in is still out, and the writer takes one at a time.
+#[test]
+fn a_loop_begun_anew_hands_nothing_in_while_work_of_the_one_before_is_out() {
+    let place = Place { dir: fast_dir(), parsers: Parsers::load(None).unwrap() };
+    let (mut make, mut rng) = (maker(Kind::Unique, Stamps::Rfc3339), Rng::new(5));
+    let lines: Vec<Vec<u8>> = (1..40).map(|n| make(&mut rng, n)).collect();
+    let index = fast_dir();
+    let setup = place.setup(index.path());
+    let thread = setup.thread();
+    let writing = Writing::of(&thread);
+    let mut now = Instant::now();
+    let mut seconds = |live: &mut crate::ingest::live::LiveLoop| {
+        for _ in 0..5 {
+            now += Duration::from_secs(1);
+            while live.turn(now) {}
+        }
+    };
+    place.write(&lines[..10]);
+    {
+        let (mut live, _) = setup.begin(&thread, &writing);
+        seconds(&mut live);
+        assert!(writing.is_out() && !writing.store(Some(1)));
+        // Read, not handed in.
+        place.write(&lines[10..20]);
+        seconds(&mut live);
+    }
+    place.write(&lines[20..30]);
+    let (mut live, _) = setup.begin(&thread, &writing);
+    seconds(&mut live);
+    assert!(writing.store(None));
+    place.check(index.path(), "the work that was out");
+    place.write(&lines[30..]);
+    seconds(&mut live);
+    assert!(writing.store(None));
+    let length = place.check(index.path(), "all");
+    assert_eq!(length, lines.concat().len() as u64);
+}
