@@ -38,8 +38,8 @@ const LATEST: Duration = Duration::from_millis(250);
 const EVERY_IDLE: Duration = Duration::from_secs(5);
 /// So many bytes of events are handed in at once, however little time has passed.
 const ENOUGH: usize = 4 << 20;
-/// Beyond so many bytes of events nothing more is read until some are stored (R6).
-const MOST: usize = 128 << 20;
+/// A good value for [`LiveOptions::most`].
+pub const MOST: usize = 128 << 20;
 /// How often mailboxes are looked at.
 const EVERY_MAILBOX: Duration = Duration::from_secs(1);
 /// Blocks up to this are parsed by this thread alone.
@@ -108,6 +108,9 @@ pub struct LiveOptions {
     pub host: String,
     /// What is kept: older events are left out.
     pub retention: Retention,
+    /// Beyond so many bytes of events nothing more is read until some are stored (R6): a log that grows faster than it
+    /// can be indexed waits in its file.
+    pub most: usize,
     /// What time it is. Everything that waits or repeats goes by what [`LiveLoop::turn`] is told.
     pub clock: Arc<WallClock>,
 }
@@ -204,7 +207,7 @@ impl<'a> LiveLoop<'a> {
     /// Asks every source once, and commits when it is time. Whether anything was read.
     pub fn turn(&mut self, now: Instant) -> bool {
         let mut read = false;
-        if self.open.bytes() < MOST {
+        if self.open.bytes() < self.options.most {
             for n in 0..self.sources.len() {
                 let Some(lines) = self.sources.get_mut(n).and_then(|s| s.next(now)) else { continue };
                 read = true;
@@ -245,7 +248,7 @@ impl<'a> LiveLoop<'a> {
         let now = self.options.clock.now().div_euclid(SECOND);
         let mut some = false;
         for mailbox in &mut self.mailboxes {
-            if self.open.bytes() >= MOST {
+            if self.open.bytes() >= self.options.most {
                 break;
             }
             let mails = mailbox.next(&self.stored.documents, now);

@@ -13,7 +13,7 @@ use crate::daemon::querylog::QueryLog;
 use crate::daemon::systemd;
 use crate::daemon::writer::{Job, Pace, Upkeep, WriterThread};
 use crate::ingest::fold::LeftOut;
-use crate::ingest::live::{Bell, Listener, LiveLoop, LiveOptions, LiveWork};
+use crate::ingest::live::{self, Bell, Listener, LiveLoop, LiveOptions, LiveWork};
 use crate::ingest::open::{OpenRecords, View};
 use crate::ingest::parse_block::Counts;
 use crate::ingest::wall::WallClock;
@@ -218,9 +218,10 @@ impl Running {
             hosts: followed.hosts,
             host,
             retention: config.retention.clone(),
+            most: live::MOST,
             clock: Arc::clone(&self.clock),
         };
-        let mut live = LiveLoop::new(store, followed.live, followed.mailboxes, options, &self.open, self)?;
+        let mut following = LiveLoop::new(store, followed.live, followed.mailboxes, options, &self.open, self)?;
         let listening: Vec<_> = servers.addresses.iter().chain(&followed.listening).cloned().collect();
         if announce {
             use std::io::Write;
@@ -232,7 +233,7 @@ impl Running {
         tracing::info!("index {}; watching {}", store.dir().display(), names.join(", "));
         self.figures.listening(listening);
         let _ = systemd::notify("READY=1");
-        live.run(&self.leave, &self.bell);
+        following.run(&self.leave, &self.bell);
         Ok(())
     }
 

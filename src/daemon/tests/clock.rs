@@ -4,7 +4,7 @@
 use super::lines::lines_of;
 use super::run::{Setup, Writing, records_in};
 use crate::config::Retention;
-use crate::ingest::live::LiveLoop;
+use crate::ingest::live::{LiveLoop, MOST};
 use crate::ingest::wall::WallClock;
 use crate::model::event::decode_all;
 use crate::parse::Parsers;
@@ -92,6 +92,7 @@ fn a_clock_that_jumps_loses_and_doubles_nothing_and_drops_nothing() {
         parsers: Parsers::load(None).unwrap(),
         options: TailOptions::default(),
         retention: Retention { retention_days: Some(30), ..Retention::default() },
+        most: MOST,
         clock,
     };
     // Each part is a process of its own that is killed at its end; what it did not store is read again by the next.

@@ -7,7 +7,7 @@ use crate::daemon::figures::Figures;
 use crate::daemon::writer::{Pace, Upkeep, WriterThread};
 use crate::ingest::commit::Committer;
 use crate::ingest::fold::LeftOut;
-use crate::ingest::live::{Bell, Listener, LiveLoop, LiveOptions, LiveWork};
+use crate::ingest::live::{Bell, Listener, LiveLoop, LiveOptions, LiveWork, MOST};
 use crate::ingest::parse_block::Counts;
 use crate::ingest::positions::Positions;
 use crate::ingest::wall::WallClock;
@@ -132,6 +132,8 @@ pub struct Setup {
     pub parsers: Arc<Parsers>,
     pub options: TailOptions,
     pub retention: Retention,
+    /// As [`LiveOptions::most`].
+    pub most: usize,
     pub clock: Arc<WallClock>,
 }
 
@@ -163,6 +165,7 @@ impl Setup {
             hosts: Vec::new(),
             host: "mx1".into(),
             retention: self.retention.clone(),
+            most: self.most,
             clock: Arc::clone(&self.clock),
         };
         let sources: Vec<Box<dyn Live>> = vec![Box::new(tailer.clone())];
@@ -224,6 +227,7 @@ impl Daemon {
             parsers: Arc::clone(&self.parsers),
             options: self.options.clone(),
             retention: Retention::default(),
+            most: MOST,
             clock: WallClock::system(),
         };
         let faults = self.faults;

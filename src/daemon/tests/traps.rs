@@ -8,9 +8,11 @@
 use super::lines::{Kind, Stamps, maker, records_of, sorted};
 use super::run::{Setup, Writing, records_in};
 use crate::config::Retention;
+use crate::ingest::live::{LiveLoop, MOST};
 use crate::ingest::positions::Positions;
 use crate::ingest::wall::WallClock;
 use crate::parse::Parsers;
+use crate::source::live::Live;
 use crate::source::tail::TailOptions;
 use crate::source::tests::history::{Rng, fast_dir};
 use crate::store::Store;
@@ -41,6 +43,7 @@ impl Place {
             options: TailOptions::default(),
             // What is masked makes a commit of its own, as on a full disk a drop does.
             retention: Retention { max_index_bytes: Some(u64::MAX), ..Retention::default() },
+            most: MOST,
             clock: WallClock::system(),
         }
     }
@@ -155,7 +158,7 @@ fn a_loop_begun_anew_hands_nothing_in_while_work_of_the_one_before_is_out() {
     let thread = setup.thread();
     let writing = Writing::of(&thread);
     let mut now = Instant::now();
-    let mut seconds = |live: &mut crate::ingest::live::LiveLoop| {
+    let mut seconds = |live: &mut LiveLoop| {
         for _ in 0..5 {
             now += Duration::from_secs(1);
             while live.turn(now) {}
@@ -180,4 +183,42 @@ fn a_loop_begun_anew_hands_nothing_in_while_work_of_the_one_before_is_out() {
     assert!(writing.store(None));
     let length = place.check(index.path(), "all");
     assert_eq!(length, lines.concat().len() as u64);
+}
+
+/// What cannot be stored as fast as it is written waits in its file, not in memory, and `status` is told how much that is.
+#[test]
+fn a_log_that_grows_faster_than_it_is_stored_is_read_as_far_as_memory_goes() {
+    let place = Place { dir: fast_dir(), parsers: Parsers::load(None).unwrap() };
+    let (mut make, mut rng) = (maker(Kind::Unique, Stamps::Rfc3339), Rng::new(7));
+    let lines: Vec<Vec<u8>> = (1..3_000).map(|n| make(&mut rng, n)).collect();
+    place.write(&lines);
+    let index = fast_dir();
+    let mut setup = place.setup(index.path());
+    (setup.most, setup.options.blocks.block_size) = (64 << 10, 16 << 10);
+    let thread = setup.thread();
+    let writing = Writing::of(&thread);
+    let (mut live, tailer) = setup.begin(&thread, &writing);
+    let mut now = Instant::now();
+    let mut seconds = |live: &mut LiveLoop| {
+        for _ in 0..3 {
+            now += Duration::from_secs(1);
+            while live.turn(now) {}
+            assert!(thread.open.bytes() < 256 << 10, "{}", thread.open.bytes());
+        }
+    };
+    // One portion is out, the next one fills the memory.
+    seconds(&mut live);
+    let behind = tailer.health()[0].behind;
+    assert!(writing.is_out() && behind > 100 << 10, "{behind}");
+    seconds(&mut live);
+    assert_eq!(tailer.health()[0].behind, behind);
+    let mut rounds = 0;
+    while tailer.health()[0].behind > 0 || writing.is_out() || thread.open.bytes() > 0 {
+        assert!(writing.store(None));
+        seconds(&mut live);
+        rounds += 1;
+        assert!(rounds < 100);
+    }
+    assert!(rounds > 3);
+    assert_eq!(place.check(index.path(), "all"), lines.concat().len() as u64);
 }

@@ -127,3 +127,16 @@ fn of_a_very_large_mail_only_the_front_is_held() {
     assert_eq!(mails[0].bytes.len(), MAX_MAIL);
     assert!(mails[0].size > 6_300_000);
 }
+
+#[test]
+fn of_a_mail_of_200_mib_in_a_maildir_the_front_is_read_and_the_others_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    ["new", "cur", "tmp"].iter().for_each(|sub| std::fs::create_dir(dir.path().join(sub)).unwrap());
+    for n in 0..3 {
+        std::fs::write(dir.path().join(format!("new/{n}.host")), mail(n)).unwrap();
+    }
+    std::fs::File::options().append(true).open(dir.path().join("new/1.host")).unwrap().set_len(200 << 20).unwrap();
+    let mails = Mailbox::maildir(dir.path(), &[]).next(10, 0).unwrap();
+    assert_eq!(subjects(&mails), ["0", "1", "2"]);
+    assert_eq!(mails[1].bytes.len(), MAX_MAIL);
+}
