@@ -64,7 +64,7 @@ fn history(parsers: &Arc<Parsers>, seed: u64) -> Result<(), String> {
     if world.written.len() > 20 && wanted.is_empty() {
         return Err(wrong("nothing came of the lines".into()));
     }
-    if seed % 16 == 0 && !world.reader.is_sound() {
+    if seed.is_multiple_of(16) && !world.reader.is_sound() {
         return Err(wrong("the index is damaged".into()));
     }
     Ok(())

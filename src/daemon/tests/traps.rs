@@ -12,6 +12,7 @@ use crate::ingest::live::{LiveLoop, MOST};
 use crate::ingest::positions::Positions;
 use crate::ingest::wall::WallClock;
 use crate::parse::Parsers;
+use crate::source::BlockOptions;
 use crate::source::live::Live;
 use crate::source::tail::TailOptions;
 use crate::source::tests::history::{Rng, fast_dir};
@@ -194,7 +195,7 @@ fn a_log_that_grows_faster_than_it_is_stored_is_read_as_far_as_memory_goes() {
     place.write(&lines);
     let index = fast_dir();
     let mut setup = place.setup(index.path());
-    (setup.most, setup.options.blocks.block_size) = (64 << 10, 16 << 10);
+    (setup.most, setup.options.blocks) = (64 << 10, BlockOptions { block_size: 16 << 10, max_line: 4 << 10 });
     let thread = setup.thread();
     let writing = Writing::of(&thread);
     let (mut live, tailer) = setup.begin(&thread, &writing);
