@@ -178,6 +178,11 @@ pub struct Retention {
 const LEAST_INDEX: u64 = 16 << 20;
 
 impl Retention {
+    /// Whether anything is dropped or masked.
+    pub fn is_set(&self) -> bool {
+        self.retention_days.is_some() || self.max_index_bytes.is_some() || self.anonymize_after_days.is_some()
+    }
+
     fn check(&self) -> Result<(), String> {
         if self.retention_days == Some(0) || self.anonymize_after_days == Some(0) {
             return Err("retention: retention_days and anonymize_after_days are at least 1".into());

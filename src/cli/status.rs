@@ -4,6 +4,7 @@ use super::Context;
 use super::text::{bytes, clean, moment};
 use crate::daemon::control::Daemon;
 use crate::daemon::figures::Status;
+use crate::ingest::fold::LeftOut;
 use crate::model::time::SECOND;
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -26,8 +27,20 @@ pub fn run(cx: &Context, a: &Arguments) -> anyhow::Result<ExitCode> {
         true => anstream::println!("{}", serde_json::to_string(&s)?),
         false => anstream::print!("{}", show(cx, &s)),
     }
-    let well = s.commit_problem.is_none() && s.sources.iter().all(|x| x.problem.is_none());
+    let well = s.commit_problem.is_none() && s.retention.problem.is_none() && s.sources.iter().all(|x| x.problem.is_none());
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}
+
+fn left_out(of: &LeftOut, out: &mut String) {
+    let all = [
+        (of.too_old, "events older than what is kept"),
+        (of.undated, "lines whose stamp is no date"),
+        (of.orphans, "lines that name only a delivery or session whose beginning was not read"),
+        (of.overfull, "events beyond the bound of one message"),
+    ];
+    for (n, what) in all.into_iter().filter(|(n, _)| *n > 0) {
+        let _ = writeln!(out, "left out   {n} {what}");
+    }
 }
 
 fn show(cx: &Context, s: &Status) -> String {
@@ -46,6 +59,16 @@ fn show(cx: &Context, s: &Status) -> String {
     let unparsed: u64 = s.unparsed.iter().map(|u| u.1).sum();
     if unparsed > 0 {
         let _ = writeln!(out, "unparsed   {unparsed} lines (`msgtrk stats --unparsed` lists them)");
+    }
+    left_out(&s.left_out, &mut out);
+    let r = &s.retention;
+    if let Some(run) = r.last_run {
+        let done = |n: u64, at: Option<i64>| at.map_or("0".into(), |at| format!("{n} (last {})", time(at)));
+        let (dropped, anonymized) = (done(r.dropped, r.last_dropped), done(r.anonymized, r.last_anonymized));
+        let _ = writeln!(out, "retention  records dropped {dropped}, anonymized {anonymized}; seen to last {}", time(run));
+    }
+    if let Some(problem) = &r.problem {
+        let _ = writeln!(out, "  wrong    {}", clean(problem));
     }
     for x in &s.sources {
         let mut behind: Vec<String> = Vec::new();

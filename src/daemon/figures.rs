@@ -1,6 +1,8 @@
 //! Counters of the daemon: what `msgtrk status` and Prometheus are told.
 
+use crate::ingest::fold::LeftOut;
 use crate::ingest::parse_block::Counts;
+use crate::ingest::retention::Done;
 use crate::store::StoreError;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -54,6 +56,30 @@ pub struct Status {
     pub unparsed: Vec<(String, u64)>,
     /// Questions answered since the start.
     pub queries: u64,
+    /// What was read since the start and is part of no record.
+    #[serde(default)]
+    pub left_out: LeftOut,
+    /// What retention did.
+    #[serde(default)]
+    pub retention: RetentionStatus,
+}
+
+/// What was done of what the config says of retention.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RetentionStatus {
+    /// Seconds since 1970: when it was seen to last. `None`: nothing is configured, or it was not yet.
+    pub last_run: Option<i64>,
+    /// Records dropped since the start.
+    pub dropped: u64,
+    /// Seconds since 1970 of the latest such drop.
+    pub last_dropped: Option<i64>,
+    /// Records anonymized since the start.
+    pub anonymized: u64,
+    /// Seconds since 1970: when records were anonymized last.
+    pub last_anonymized: Option<i64>,
+    /// Why the latest run failed, if it did.
+    pub problem: Option<String>,
 }
 
 /// The daemon's counters.
@@ -77,6 +103,8 @@ struct Slow {
     sources: Vec<SourceHealth>,
     listening: Vec<(String, String)>,
     started: i64,
+    left_out: LeftOut,
+    retention: RetentionStatus,
 }
 
 fn unix_seconds() -> u64 {
@@ -98,12 +126,33 @@ impl Figures {
         self.slow().listening = listening;
     }
 
-    /// Counts lines that were read.
-    pub fn read(&self, counts: &Counts) {
+    /// Counts lines that were read, and what of them was left out.
+    pub fn read(&self, counts: &Counts, left_out: &LeftOut) {
         self.lines.fetch_add(counts.lines, Relaxed);
         self.events.fetch_add(counts.events, Relaxed);
         if !counts.unparsed.is_empty() {
             self.slow().counts.add(counts);
+        }
+        if *left_out != LeftOut::default() {
+            let all = &mut self.slow().left_out;
+            all.too_old += left_out.too_old;
+            all.undated += left_out.undated;
+            all.orphans += left_out.orphans;
+            all.overfull += left_out.overfull;
+        }
+    }
+
+    /// Notes what a run of retention did.
+    pub(super) fn retained(&self, done: Result<&Done, &StoreError>) {
+        let (now, mut slow) = (unix_seconds() as i64, self.slow());
+        let r = &mut slow.retention;
+        r.last_run = Some(now);
+        r.problem = done.err().map(ToString::to_string);
+        if let Ok(done) = done {
+            r.dropped += done.expired;
+            r.anonymized += done.masked;
+            r.last_dropped = if done.expired > 0 { Some(now) } else { r.last_dropped };
+            r.last_anonymized = if done.masked > 0 { Some(now) } else { r.last_anonymized };
         }
     }
 
@@ -149,6 +198,8 @@ impl Figures {
             commit_problem: slow.problem.clone(),
             unparsed: slow.counts.unparsed.iter().map(|(p, u)| (p.clone(), u.count)).collect(),
             queries: self.queries.load(Relaxed),
+            left_out: slow.left_out,
+            retention: slow.retention.clone(),
         }
     }
 
@@ -174,6 +225,21 @@ impl Figures {
         metric("last_commit_seconds", "gauge", "Latest commit, seconds since 1970.", one(s.last_commit.unwrap_or(0) as f64));
         metric("queries_total", "counter", "Questions answered.", one(s.queries as f64));
         let by = |label: &str, of: &str| format!("{{{label}=\"{}\"}}", escaped(of));
+        let left_out = s.left_out;
+        let left_out =
+            [("too_old", left_out.too_old), ("undated", left_out.undated), ("orphan", left_out.orphans), ("overfull", left_out.overfull)];
+        let left_out = left_out.into_iter().map(|(why, n)| (by("why", why), n as f64)).collect();
+        metric("left_out_total", "counter", "Lines or events that became part of no record.", left_out);
+        let r = &s.retention;
+        metric("retention_dropped_records_total", "counter", "Records dropped by retention.", one(r.dropped as f64));
+        metric("retention_anonymized_records_total", "counter", "Records anonymized by retention.", one(r.anonymized as f64));
+        metric(
+            "retention_last_run_seconds",
+            "gauge",
+            "When retention was seen to last, seconds since 1970.",
+            one(r.last_run.unwrap_or(0) as f64),
+        );
+        metric("retention_failing", "gauge", "Whether the latest run of retention failed.", one(f64::from(u8::from(r.problem.is_some()))));
         let unparsed = s.unparsed.iter().map(|(p, n)| (by("program", p), *n as f64)).collect();
         metric("unparsed_lines_total", "counter", "Lines of known programs that no pattern knows.", unparsed);
         let source = |value: &dyn Fn(&SourceHealth) -> Option<f64>| {
@@ -210,6 +276,29 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_retention_did_adds_up_and_its_failure_is_over_when_it_succeeds() {
+        let f = Figures::default();
+        assert_eq!(f.status().retention, RetentionStatus::default());
+        f.retained(Ok(&Done { expired: 5, masked: 0, more: false }));
+        f.retained(Err(&StoreError::Stopped { dir: "index".into() }));
+        let r = f.status().retention;
+        assert!(r.problem.is_some() && r.last_dropped.is_some() && r.last_anonymized.is_none());
+        assert!(f.prometheus().contains("\nmsgtrk_retention_failing 1\n"));
+        f.retained(Ok(&Done { expired: 2, masked: 3, more: true }));
+        let r = f.status().retention;
+        assert_eq!((r.dropped, r.anonymized, r.problem), (7, 3, None));
+        let text = f.prometheus();
+        for line in [
+            "retention_dropped_records_total 7",
+            "retention_anonymized_records_total 3",
+            "retention_failing 0",
+            "left_out_total{why=\"orphan\"} 0",
+        ] {
+            assert!(text.contains(&format!("\nmsgtrk_{line}\n")), "{line}");
+        }
+    }
 
     #[test]
     fn prometheus_text_has_every_source_and_escapes_its_name() {

@@ -7,6 +7,11 @@
 //!   View  <---by_id---  control socket  <--- backfill, grant, trace ... of other processes
 //! ```
 //!
+//! What goes wrong around it is told once with its path and its consequence, is visible in `msgtrk status` and the metrics,
+//! and ends by itself. A wall clock that jumps ends nothing: all that waits goes by the monotonic clock; stamps without a
+//! year are dated by their file's time of change, up to a day behind it; for retention a jump ahead counts only after
+//! it has lasted a day ([`crate::ingest::wall`]).
+//!
 //! * [`writer`]: the one thread that commits. Work of the live loop is kept until it is stored, whatever happens;
 //!   work of others succeeds or fails at once.
 //! * [`control`]: the socket in the index folder through which other processes of the same user read open records and
@@ -25,3 +30,6 @@ pub mod querylog;
 pub mod systemd;
 pub mod tracker;
 pub mod writer;
+
+#[cfg(test)]
+mod tests;

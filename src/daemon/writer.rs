@@ -9,13 +9,14 @@ use crate::config::Retention;
 use crate::ingest::commit::{Committer, Sink, Work, without};
 use crate::ingest::live::LiveWork;
 use crate::ingest::open::OpenRecords;
+use crate::ingest::wall::WallClock;
 use crate::model::redact::person::Person;
 use crate::store::{Store, StoreError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Without work for so long after a merge that was left, the next one is done.
 const LULL: Duration = Duration::from_secs(1);
@@ -32,7 +33,7 @@ const MOST_FORGOTTEN: usize = 256;
 /// When the writer does what takes long.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// Documents that a merge between two commits may make one segment of. Default: 50,000, about half a second's work.
+    /// Documents that a merge between two commits may make one segment of. Default: 20,000, some tenths of a second's work.
     pub most_merged: u64,
     /// Without work for so long it is a quiet time: merges that were left are done. Default: 20 s.
     pub quiet: Duration,
@@ -43,7 +44,7 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Pace { most_merged: 50_000, quiet: Duration::from_secs(20), overdue: Duration::from_secs(600) }
+        Pace { most_merged: 20_000, quiet: Duration::from_secs(20), overdue: Duration::from_secs(600) }
     }
 }
 
@@ -102,6 +103,8 @@ pub struct WriterThread {
     pub stop: Arc<AtomicBool>,
     /// What is done at quiet times.
     pub upkeep: Arc<Upkeep>,
+    /// What time it is, for retention.
+    pub clock: Arc<WallClock>,
     /// And when.
     pub pace: Pace,
 }
@@ -144,7 +147,7 @@ impl WriterThread {
     }
 
     /// Does one of the merges that were left; says whether there may be more.
-    fn tidy(&self, committer: &mut Option<Committer<'_>>) -> bool {
+    pub(super) fn tidy(&self, committer: &mut Option<Committer<'_>>) -> bool {
         match committer.as_mut().map(Committer::tidy) {
             Some(Ok(merged)) => merged,
             Some(Err(e)) => {
@@ -157,11 +160,13 @@ impl WriterThread {
     }
 
     /// Sees to retention; says whether there is more to do soon.
-    fn retain<'s>(&'s self, committer: &mut Option<Committer<'s>>) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as i64;
+    pub(super) fn retain<'s>(&'s self, committer: &mut Option<Committer<'s>>) -> bool {
         let retention = self.upkeep.retention();
         let taken = committer.take().map_or_else(|| self.committer(), Ok);
-        let done = taken.and_then(|c| committer.insert(c).retain(&retention, now));
+        let done = taken.and_then(|c| committer.insert(c).retain(&retention, self.clock.believed()));
+        if retention.is_set() {
+            self.figures.retained(done.as_ref());
+        }
         match done {
             Ok(done) => {
                 if done.expired + done.masked > 0 {
@@ -206,13 +211,7 @@ impl WriterThread {
     fn live<'s>(&'s self, committer: &mut Option<Committer<'s>>, work: &LiveWork, jobs: &Receiver<Job>) {
         let mut pauses = PAUSES.into_iter();
         let mut pause = 1;
-        let whole = || Work {
-            changes: work.changes.to_vec(),
-            sources: work.sources.iter().map(|(key, json)| (key.clone(), self.upkeep.without_forgotten(json))).collect(),
-            positions: Some(self.upkeep.without_forgotten(&work.positions)),
-            ..Work::default()
-        };
-        while let Err(e) = self.commit(committer, whole()) {
+        while let Err(e) = self.try_live(committer, work) {
             pause = pauses.next().unwrap_or(pause);
             tracing::error!("commit failed, what was read is kept in memory and tried again in {pause} s: {e}");
             if !self.stop.load(Relaxed) {
@@ -226,7 +225,19 @@ impl WriterThread {
                 return;
             }
         }
+    }
+
+    /// Stores live work, once tried. After an error the next try is on a committer taken anew.
+    pub(super) fn try_live<'s>(&'s self, committer: &mut Option<Committer<'s>>, work: &LiveWork) -> Result<(), StoreError> {
+        let whole = Work {
+            changes: work.changes.to_vec(),
+            sources: work.sources.iter().map(|(key, json)| (key.clone(), self.upkeep.without_forgotten(json))).collect(),
+            positions: Some(self.upkeep.without_forgotten(&work.positions)),
+            ..Work::default()
+        };
+        self.commit(committer, whole)?;
         self.open.committed();
+        Ok(())
     }
 
     /// Answers others with the error while the live work waits.

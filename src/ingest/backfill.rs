@@ -371,10 +371,10 @@ impl Run<'_, '_> {
     fn tally(&mut self, file: &mut OneFile, fold: &Fold, blocks: &Blocks, start: u64, recalled: Option<&FileState>) {
         self.summary.bytes += blocks.consumed() - start;
         self.summary.oversized += blocks.oversized();
-        self.summary.undated += fold.undated;
-        self.summary.orphans += fold.orphans;
+        self.summary.undated += fold.left_out.undated;
+        self.summary.orphans += fold.left_out.orphans;
+        self.summary.too_old += fold.left_out.too_old;
         self.summary.unbound += fold.unbound;
-        self.summary.too_old += fold.too_old;
         let named = self.named(blocks.path());
         let (lines, stampless) = (file.counts.lines, file.counts.no_frame);
         if recalled.is_some_and(|s| s.length == blocks.consumed()) && lines == 0 {

@@ -107,6 +107,12 @@ impl<'a> Committer<'a> {
         Ok(Committer { most_merged, ..Committer::new(store)? })
     }
 
+    /// Tests: the `n`-th write to the index' folder from here on fails, as on a full disk.
+    #[cfg(test)]
+    pub(crate) fn fail_at(&self, n: usize) {
+        self.writer.fail_at(n);
+    }
+
     /// Does one of the merges that were left, however long it takes, or makes one window that is over one segment.
     /// Says whether there was anything to do: there may be more then.
     ///

@@ -15,6 +15,7 @@ use crate::resolve::clock::{Anchor, Clock, Zone};
 use crate::resolve::order::{LatestLines, Order};
 use crate::resolve::sheet::Sheet;
 use rustc_hash::{FxHashMap, FxHashSet};
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -47,6 +48,20 @@ struct Latest {
     place: Place,
 }
 
+/// What was read and is part of no record.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LeftOut {
+    /// Events older than what is kept ([`Fold::not_before`]).
+    pub too_old: u64,
+    /// Lines whose stamp is no date.
+    pub undated: u64,
+    /// Lines of a session or delivery whose beginning was not seen, so that no message is known for them.
+    pub orphans: u64,
+    /// Events of a message that had too many (see [`crate::ledger::MAX_SLOT_BYTES`]).
+    pub overfull: u64,
+}
+
 /// What a stream is read with. It lives as long as its stream: minutes in a backfill, months in a daemon.
 ///
 /// All its calls must name the same ledger.
@@ -65,16 +80,12 @@ pub struct Fold {
     latest: Option<Latest>,
     /// Lines whose host was taken from `host`.
     pub hostless: u64,
-    /// Lines whose stamp is no date.
-    pub undated: u64,
     /// Events before this moment, microseconds since 1970, are left out.
     pub not_before: i64,
-    /// Events that were left out as too old.
-    pub too_old: u64,
-    /// Lines of a session or delivery whose beginning was not seen, so that no message is known for them.
-    pub orphans: u64,
     /// Messages whose mark (RFC 3885) the log does not bear whole, so that nobody can track them.
     pub unbound: u64,
+    /// What was left out.
+    pub left_out: LeftOut,
     /// First and last moment of the events folded, microseconds.
     pub span: Option<(i64, i64)>,
     /// Counts of entries that were joined from parts.
@@ -96,11 +107,9 @@ impl Fold {
             origins: FxHashMap::default(),
             latest: None,
             hostless: 0,
-            undated: 0,
             not_before: i64::MIN,
-            too_old: 0,
-            orphans: 0,
             unbound: 0,
+            left_out: LeftOut::default(),
             span: None,
             counts: Counts::default(),
         }
@@ -224,11 +233,11 @@ impl Fold {
         let fixed = parsers.as_ref().and_then(|p| p.files.get(e.file as usize)?.host.as_deref());
         let origin = self.origin(ledger, fixed.map_or(bytes(&e.host), str::as_bytes), bytes(&e.instance), e);
         let Some(at) = self.clock.resolve_both(e.stamp, e.inner, origin.zone) else {
-            self.undated += 1;
+            self.left_out.undated += 1;
             return;
         };
         if at.time < self.not_before {
-            self.too_old += 1;
+            self.left_out.too_old += 1;
             return;
         }
         let line = bytes(&e.line);
@@ -307,7 +316,7 @@ impl Fold {
             return false;
         }
         let named = joined.spans.iter().any(|s| s.field == Field::QueueId) || matches!(e.kind, Kind::Reject | Kind::Witness);
-        self.orphans += u64::from(!named);
+        self.left_out.orphans += u64::from(!named);
         named
     }
 

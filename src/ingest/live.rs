@@ -6,14 +6,16 @@
 //! only when memory is used up, because nothing can be stored.
 
 use super::backfill::Extra;
-use super::fold::Fold;
+use super::fold::{Fold, LeftOut};
 use super::mail::{self, Followed, MailFold};
 use super::open::OpenRecords;
 use super::parse_block::{Chunk, Counts, parse_block, parse_with};
 use super::positions::{Positions, known_files};
 use super::retention::kept_from;
+use super::wall::WallClock;
 use crate::config::{Retention, Site};
 use crate::ledger::Change;
+use crate::model::time::SECOND;
 use crate::parse::{Matcher, Parsers};
 use crate::resolve::StreamState;
 use crate::resolve::clock::Anchor;
@@ -24,16 +26,20 @@ use rustc_hash::FxHashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-/// Between two commits at least so much time passes.
-const EVERY: Duration = Duration::from_millis(250);
+/// From the beginning of a commit to that of the next at least so many times what the last one took passes, ...
+const PACE: u32 = 3;
+/// ... but no less than this: many small commits make many small segments,
+const SOONEST: Duration = Duration::from_millis(60);
+/// ... and no more than this, on a disk that is slow.
+const LATEST: Duration = Duration::from_millis(250);
 /// Lines that stated nothing change positions only; those are stored this often.
 const EVERY_IDLE: Duration = Duration::from_secs(5);
 /// So many bytes of events are handed in at once, however little time has passed.
 const ENOUGH: usize = 4 << 20;
-/// Beyond so many bytes of events nothing more is read until some are stored (R6).
-const MOST: usize = 128 << 20;
+/// A good value for [`LiveOptions::most`].
+pub const MOST: usize = 128 << 20;
 /// How often mailboxes are looked at.
 const EVERY_MAILBOX: Duration = Duration::from_secs(1);
 /// Blocks up to this are parsed by this thread alone.
@@ -58,8 +64,8 @@ pub struct LiveWork {
 pub trait Listener {
     /// Store this. Must not wait. At most one work is out at a time.
     fn hand_in(&self, work: LiveWork);
-    /// So many lines were read.
-    fn read(&self, counts: &Counts);
+    /// So many lines were read; what of them is part of no record.
+    fn read(&self, counts: &Counts, left_out: &LeftOut);
     /// How the streams are, told now and then, with the seconds from the latest event's stamp to its being read.
     fn health(&self, health: Vec<(Health, Option<f64>)>);
     /// Something went wrong or is over; each is told once.
@@ -102,6 +108,11 @@ pub struct LiveOptions {
     pub host: String,
     /// What is kept: older events are left out.
     pub retention: Retention,
+    /// Beyond so many bytes of events nothing more is read until some are stored (R6): a log that grows faster than it
+    /// can be indexed waits in its file.
+    pub most: usize,
+    /// What time it is. Everything that waits or repeats goes by what [`LiveLoop::turn`] is told.
+    pub clock: Arc<WallClock>,
 }
 
 /// One stream being read.
@@ -125,6 +136,8 @@ pub struct LiveLoop<'a> {
     dirty: bool,
     /// Work is out.
     handed: bool,
+    /// How long to wait between two commits.
+    pace: Duration,
     last: Instant,
     told: Instant,
 }
@@ -163,7 +176,9 @@ impl<'a> LiveLoop<'a> {
             streams: FxHashMap::default(),
             stored,
             dirty: false,
-            handed: false,
+            // Of the loop before, which could not wait any longer: what is out must be stored before more is handed in.
+            handed: open.is_committing(),
+            pace: LATEST,
             last: now,
             told: now,
         })
@@ -181,7 +196,7 @@ impl<'a> LiveLoop<'a> {
         let until = Instant::now() + LAST;
         self.dirty |= self.open.bytes() > 0;
         while Instant::now() < until && (self.dirty || self.handed) && !self.open.is_given_up() {
-            self.see_commit();
+            self.see_commit(Instant::now());
             if self.dirty && !self.handed {
                 self.hand_in(Instant::now());
             }
@@ -192,7 +207,7 @@ impl<'a> LiveLoop<'a> {
     /// Asks every source once, and commits when it is time. Whether anything was read.
     pub fn turn(&mut self, now: Instant) -> bool {
         let mut read = false;
-        if self.open.bytes() < MOST {
+        if self.open.bytes() < self.options.most {
             for n in 0..self.sources.len() {
                 let Some(lines) = self.sources.get_mut(n).and_then(|s| s.next(now)) else { continue };
                 read = true;
@@ -203,10 +218,10 @@ impl<'a> LiveLoop<'a> {
             self.mailboxes_read = now;
             read |= self.take_mails();
         }
-        self.see_commit();
+        self.see_commit(now);
         let since = now.saturating_duration_since(self.last);
         let bytes = self.open.bytes();
-        let due = if bytes > 0 { since >= EVERY || bytes >= ENOUGH } else { since >= EVERY_IDLE };
+        let due = if bytes > 0 { since >= self.pace || bytes >= ENOUGH } else { since >= EVERY_IDLE };
         // Events come from others, too: of a gateway no line tells.
         self.dirty |= bytes > 0;
         if self.dirty && !self.handed && due {
@@ -219,9 +234,10 @@ impl<'a> LiveLoop<'a> {
         read
     }
 
-    fn see_commit(&mut self) {
+    fn see_commit(&mut self, now: Instant) {
         if self.handed && !self.open.is_committing() {
             self.handed = false;
+            self.pace = (now.saturating_duration_since(self.last) * PACE).clamp(SOONEST, LATEST);
             self.sources.iter_mut().for_each(|s| s.committed());
             self.mailboxes.iter_mut().for_each(Followed::committed);
         }
@@ -229,10 +245,10 @@ impl<'a> LiveLoop<'a> {
 
     /// Reads what is new in the mailboxes. Whether there was anything.
     fn take_mails(&mut self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
+        let now = self.options.clock.now().div_euclid(SECOND);
         let mut some = false;
         for mailbox in &mut self.mailboxes {
-            if self.open.bytes() >= MOST {
+            if self.open.bytes() >= self.options.most {
                 break;
             }
             let mails = mailbox.next(&self.stored.documents, now);
@@ -251,15 +267,16 @@ impl<'a> LiveLoop<'a> {
     }
 
     fn take(&mut self, lines: &Lines) {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = self.options.clock.now();
         let mut stream = match self.streams.remove(&lines.stream) {
             Some(stream) => stream,
             None => self.begin(&lines.stream),
         };
         let fold = &mut stream.fold;
-        fold.set_anchor(Anchor::NotAfter(lines.not_after.unwrap_or(wall.as_secs() as i64)));
-        fold.not_before = kept_from(&self.options.retention, wall.as_micros() as i64).unwrap_or(i64::MIN);
-        if !stream.files.is_empty() && !stream.files.contains_key(&lines.file) {
+        fold.set_anchor(Anchor::NotAfter(lines.not_after.unwrap_or(wall.div_euclid(SECOND))));
+        fold.not_before = kept_from(&self.options.retention, self.options.clock.believed()).unwrap_or(i64::MIN);
+        let another = !stream.files.is_empty() && !stream.files.contains_key(&lines.file);
+        if another || lines.begins {
             fold.next_file();
         }
         let file = stream.files.entry(lines.file).or_default();
@@ -269,14 +286,17 @@ impl<'a> LiveLoop<'a> {
         };
         fold.span = None;
         fold.counts = Counts::default();
-        self.open.with(|ledger| fold.block(ledger, &lines.bytes, &chunks));
+        fold.left_out.overfull += self.open.with(|ledger| {
+            fold.block(ledger, &lines.bytes, &chunks);
+            std::mem::take(&mut ledger.overfull)
+        });
         let mut counts = std::mem::take(&mut fold.counts);
         chunks.iter().for_each(|c| counts.add(&c.counts));
-        self.listener.read(&counts);
+        self.listener.read(&counts, &std::mem::take(&mut fold.left_out));
         file.counts.add(&counts);
         if let Some((first, last)) = fold.span {
             file.span = Some(file.span.map_or((first, last), |(a, z)| (a.min(first), z.max(last))));
-            stream.late = Some((wall.as_secs_f64() - last as f64 / 1e6).max(0.0));
+            stream.late = Some((wall.saturating_sub(last) as f64 / SECOND as f64).max(0.0));
         }
         self.dirty = true;
         self.streams.insert(Arc::clone(&lines.stream), stream);

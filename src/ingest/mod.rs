@@ -11,3 +11,4 @@ pub mod open;
 pub mod parse_block;
 pub mod positions;
 pub mod retention;
+pub mod wall;

@@ -106,7 +106,7 @@ impl Live for Feed {
             return None;
         }
         self.lines += memchr::memchr_iter(b'\n', &bytes).count() as u64;
-        Some(Lines { stream: self.stream.clone(), file: 0, bytes, not_after: None })
+        Some(Lines { stream: self.stream.clone(), file: 0, bytes, begins: false, not_after: None })
     }
 
     fn checkpoint(&mut self) -> Checkpoint {

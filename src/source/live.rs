@@ -23,6 +23,15 @@ use super::FileState;
 /// Called when a source may have something new. Must not block.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
+/// Reads a wall clock: microseconds since 1970.
+pub type Now = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// The system's wall clock.
+pub fn wall_clock() -> Now {
+    let since = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Arc::new(move || i64::try_from(since().as_micros()).unwrap_or(i64::MAX))
+}
+
 /// Some whole lines of one stream, in the order in which they were written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lines {
@@ -34,6 +43,8 @@ pub struct Lines {
     pub file: u64,
     /// Never empty; every line ends in `\n`.
     pub bytes: Vec<u8>,
+    /// They are the first of their file, of which nothing was read before, in an earlier run neither.
+    pub begins: bool,
     /// Seconds since 1970: the latest moment these lines can speak of, for stamps without a year (a
     /// file's time of last change). `None`: the present.
     pub not_after: Option<i64>,

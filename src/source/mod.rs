@@ -36,7 +36,7 @@ mod stdin;
 pub mod syslog;
 pub mod tail;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 mod utf16;
 

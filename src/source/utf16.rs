@@ -2,16 +2,16 @@
 
 use std::io::{self, BufRead, Read};
 
-/// Whether the first bytes of a file are UTF-16, and of which order (`true`: the high byte first): by a byte order mark, or,
-/// without one, by five ASCII characters with a NUL byte beside each.
+/// Whether the first bytes of a file are UTF-16, and of which order (`true`: the high byte first): by a byte order mark and a
+/// character below U+0100 behind it (a log may begin with any two bytes), or by five ASCII characters with a NUL byte beside each.
 pub(super) fn detect(head: &[u8]) -> Option<bool> {
     let ascii = |text: usize, nul: usize| {
         head.len() >= 10
             && head.chunks_exact(2).take(5).all(|c| c.get(nul) == Some(&0) && c.get(text).is_some_and(|b| matches!(b, b' '..=b'~')))
     };
     match head {
-        [0xff, 0xfe, ..] => Some(false),
-        [0xfe, 0xff, ..] => Some(true),
+        [0xff, 0xfe, _, 0, ..] => Some(false),
+        [0xfe, 0xff, 0, _, ..] => Some(true),
         _ if ascii(0, 1) => Some(false),
         _ if ascii(1, 0) => Some(true),
         _ => None,

@@ -275,14 +275,20 @@ impl Writer {
         sync_dir(&self.dir)
     }
 
-    /// Tests: applies a batch whose `n`-th write fails.
+    /// Tests: the `n`-th write from here on fails.
     #[cfg(test)]
-    pub(super) fn apply_failing_at(&mut self, n: usize, batch: Batch) -> Result<CommitInfo> {
+    pub(crate) fn fail_at(&self, n: usize) {
         use std::sync::atomic::Ordering::SeqCst;
         if let Some(open) = &self.open {
             let latch = &open.latch;
             latch.fail_at.store(latch.writes.load(SeqCst) + n, SeqCst);
         }
+    }
+
+    /// Tests: applies a batch whose `n`-th write fails.
+    #[cfg(test)]
+    pub(super) fn apply_failing_at(&mut self, n: usize, batch: Batch) -> Result<CommitInfo> {
+        self.fail_at(n);
         self.apply(batch)
     }
 

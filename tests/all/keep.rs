@@ -189,6 +189,7 @@ fn positions_that_the_live_loop_still_had_in_mind_are_stored_without_the_person(
         figures: Arc::new(Figures::default()),
         stop: Arc::default(),
         upkeep: Arc::new(Upkeep::default()),
+        clock: msgtrk::ingest::wall::WallClock::system(),
         pace: Pace::default(),
     };
     let positions = r#"{"tails":[],"streams":{},"cursors":{"x":"to=<a@b.example>"}}"#;
@@ -229,6 +230,7 @@ fn a_writer_that_is_never_idle_keeps_its_segments_few() {
             figures: Arc::new(Figures::default()),
             stop: Arc::default(),
             upkeep: Arc::new(Upkeep::default()),
+            clock: msgtrk::ingest::wall::WallClock::system(),
             pace: Pace { most_merged: 4, overdue, ..Pace::default() },
         };
         let (jobs, queue) = std::sync::mpsc::sync_channel(64);

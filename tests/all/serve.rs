@@ -115,6 +115,38 @@ fn backfill_goes_through_the_daemon_and_status_says_how_it_is() {
 }
 
 #[test]
+fn what_became_part_of_no_record_is_counted() {
+    let mut p = Place::new();
+    let (log, config) = (p.path("mail.log"), p.path("msgtrk.toml"));
+    append(&log, &message(0).concat());
+    let at = |stamp: &str, text: &str| format!("{stamp}T08:00:09+00:00 mx1 {text}\n");
+    append(&log, &at("2001-03-02", "postfix/qmgr[3]: 4AB0000009zGHJK: removed"));
+    append(&log, &at("2026-03-02", "qmail-send[71]: delivery 99: success: 192.0.2.9_accepted_message./Remote_host_said:_250_ok/"));
+    append(&log, "Feb 31 08:00:09 mx1 postfix/qmgr[3]: 4AB0000009zGHJK: removed\n");
+    // Nineteen years.
+    std::fs::write(&config, "[retention]\nretention_days = 7000\n").unwrap();
+    p.serve(&["--config", config.to_str().unwrap(), "--watch", log.to_str().unwrap(), "--metrics", "127.0.0.1:0"]);
+    p.trace("m0@c.test", |t| action(t) == "relayed");
+    let s: serde_json::Value = serde_json::from_slice(&p.run(&["status", "--json"]).stdout).unwrap();
+    let left_out = &s["left_out"];
+    let counts = ["too_old", "undated", "orphans", "overfull"].map(|why| left_out[why].as_u64());
+    assert_eq!(counts, [Some(1), Some(1), Some(1), Some(0)], "{s}");
+    let out = p.run(&["status"]);
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert_eq!(out.status.code(), Some(0), "{text}");
+    for line in ["left out   1 events older than what is kept", "left out   1 lines whose stamp is no date"] {
+        assert!(text.contains(line), "{line:?} in {text}");
+    }
+    let mut http = std::net::TcpStream::connect(address(&p.ready, "metrics")).unwrap();
+    http.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut figures = String::new();
+    http.read_to_string(&mut figures).unwrap();
+    for line in ["left_out_total{why=\"orphan\"} 1", "left_out_total{why=\"too_old\"} 1", "retention_failing 0"] {
+        assert!(figures.contains(&format!("\nmsgtrk_{line}\n")), "{line} in {figures}");
+    }
+}
+
+#[test]
 fn a_reload_follows_the_config_and_an_end_is_soon() {
     let mut p = Place::new();
     let (one, two, config) = (p.path("one.log"), p.path("two.log"), p.path("msgtrk.toml"));

@@ -12,9 +12,11 @@ use crate::daemon::figures::{Figures, SourceHealth};
 use crate::daemon::querylog::QueryLog;
 use crate::daemon::systemd;
 use crate::daemon::writer::{Job, Pace, Upkeep, WriterThread};
-use crate::ingest::live::{Bell, Listener, LiveLoop, LiveOptions, LiveWork};
+use crate::ingest::fold::LeftOut;
+use crate::ingest::live::{self, Bell, Listener, LiveLoop, LiveOptions, LiveWork};
 use crate::ingest::open::{OpenRecords, View};
 use crate::ingest::parse_block::Counts;
+use crate::ingest::wall::WallClock;
 use crate::mtqp::server::Handle;
 use crate::source::live::{Activity, Health, Problem};
 use crate::store::Store;
@@ -76,6 +78,7 @@ struct Running {
     /// Leave the live loop: to end, or to begin anew.
     leave: Arc<AtomicBool>,
     upkeep: Arc<Upkeep>,
+    clock: Arc<WallClock>,
     /// The query log that the config in force asks for.
     queries: Arc<RwLock<Option<QueryLog>>>,
 }
@@ -91,12 +94,14 @@ pub fn run(global: &Global, a: &Arguments) -> anyhow::Result<ExitCode> {
     let figures = Arc::new(Figures::default());
     let stop = Arc::new(AtomicBool::new(false));
     let upkeep = Arc::new(Upkeep::default());
+    let clock = WallClock::system();
     let writer = WriterThread {
         store: Arc::clone(&store),
         open: Arc::clone(&open),
         figures: Arc::clone(&figures),
         stop: Arc::clone(&stop),
         upkeep: Arc::clone(&upkeep),
+        clock: Arc::clone(&clock),
         pace: Pace::default(),
     };
     let (jobs, queue) = sync_channel(4);
@@ -114,6 +119,7 @@ pub fn run(global: &Global, a: &Arguments) -> anyhow::Result<ExitCode> {
             stop: Arc::clone(&stop),
             leave: Arc::default(),
             upkeep,
+            clock,
             queries: Arc::default(),
         };
         let done = running.serve(&global, a, cx, config, &store, &runtime);
@@ -212,8 +218,10 @@ impl Running {
             hosts: followed.hosts,
             host,
             retention: config.retention.clone(),
+            most: live::MOST,
+            clock: Arc::clone(&self.clock),
         };
-        let mut live = LiveLoop::new(store, followed.live, followed.mailboxes, options, &self.open, self)?;
+        let mut following = LiveLoop::new(store, followed.live, followed.mailboxes, options, &self.open, self)?;
         let listening: Vec<_> = servers.addresses.iter().chain(&followed.listening).cloned().collect();
         if announce {
             use std::io::Write;
@@ -225,7 +233,7 @@ impl Running {
         tracing::info!("index {}; watching {}", store.dir().display(), names.join(", "));
         self.figures.listening(listening);
         let _ = systemd::notify("READY=1");
-        live.run(&self.leave, &self.bell);
+        following.run(&self.leave, &self.bell);
         Ok(())
     }
 
@@ -270,8 +278,8 @@ impl Listener for Running {
         let _ = self.jobs.send(Job::Live(work));
     }
 
-    fn read(&self, counts: &Counts) {
-        self.figures.read(counts);
+    fn read(&self, counts: &Counts, left_out: &LeftOut) {
+        self.figures.read(counts, left_out);
     }
 
     fn health(&self, health: Vec<(Health, Option<f64>)>) {

@@ -8,7 +8,7 @@ use crate::ingest::positions::Positions;
 use crate::mtqp::config::Certificate;
 use crate::mtqp::tls::Certificates;
 use crate::source::journal::{JournalOptions, journal};
-use crate::source::live::{Live, Wake};
+use crate::source::live::{Live, Wake, wall_clock};
 use crate::source::syslog::{SyslogOptions, syslog};
 use crate::source::tail::{TailOptions, Tailer};
 use crate::store::Store;
@@ -106,7 +106,7 @@ pub(super) fn open(
 }
 
 fn syslog_options(all: &[Syslog]) -> anyhow::Result<SyslogOptions> {
-    let mut options = SyslogOptions::new(Arc::new(|| chrono::Utc::now().timestamp_micros()));
+    let mut options = SyslogOptions::new(wall_clock());
     let mut certificates = Vec::new();
     for s in all {
         match s.transport {

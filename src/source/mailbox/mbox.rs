@@ -7,6 +7,8 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+/// A file changed so many seconds after now was not: clocks of a file server and its clients differ by less.
+const AHEAD: i64 = 300;
 /// Bytes before the position by which a file is known again, and bytes at its beginning.
 const CHECKED: u64 = 4096;
 /// Most bytes of one line that are looked at as a line.
@@ -210,7 +212,8 @@ impl Mbox {
             r.splitter.push(buf.get(..got).unwrap_or_default(), &mut found);
         }
         if r.ended {
-            self.whole = self.position.mtime <= quiet_before;
+            // A time that is yet to come is that of a clock which was set back since.
+            self.whole = self.position.mtime <= quiet_before || self.position.mtime > quiet_before.saturating_add(AHEAD);
             if self.whole {
                 r.splitter.end(&mut found);
             }

@@ -28,10 +28,7 @@ use self::message::line;
 use super::SourceError;
 use super::feed::{Feed, Parcel, Status};
 use super::framing::{Decoder, Framing};
-use super::live::Wake;
-
-/// Microseconds since 1970, now.
-pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+use super::live::{Now, Wake};
 
 /// Bytes asked of a connection at once.
 const CHUNK: usize = 16 * 1024;
@@ -60,12 +57,12 @@ pub struct SyslogOptions {
     /// Time for a TLS handshake. Default: 10 s.
     pub handshake: Duration,
     /// For messages without a stamp.
-    pub clock: Clock,
+    pub clock: Now,
 }
 
 impl SyslogOptions {
     /// Nowhere to listen yet, and the default bounds.
-    pub fn new(clock: Clock) -> SyslogOptions {
+    pub fn new(clock: Now) -> SyslogOptions {
         SyslogOptions {
             udp: Vec::new(),
             tcp: Vec::new(),

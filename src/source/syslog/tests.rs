@@ -72,7 +72,7 @@ fn every_message_becomes_one_line_with_stamp_and_host() {
         assert_eq!(line(nothing, "::1".parse().unwrap(), at), None);
     }
     // Anything may come.
-    let mut rng = crate::source::tests::tail_model::Rng::new(7);
+    let mut rng = crate::source::tests::history::Rng::new(7);
     for _ in 0..5000 {
         let len = rng.below(60);
         let alphabet = b"<>13 :-TMar[]\n\x00\xff0";

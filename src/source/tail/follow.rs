@@ -106,6 +106,8 @@ pub(super) struct Plain {
     hasher: Box<Xxh3>,
     head: Option<Hash128>,
     recent: Recent,
+    /// What stands before that: there is little of it after a resume and a long line, but a truncation must be seen.
+    older: Vec<u8>,
     /// A line too long to be held: no newline before this offset; the hash up to there.
     ahead: Option<(u64, Box<Xxh3>)>,
     compared: Option<Instant>,
@@ -128,23 +130,25 @@ impl Plain {
             hasher: Box::default(),
             head: None,
             recent: Recent { start: 0, bytes: Vec::new(), before: Box::default() },
+            older: Vec::new(),
             ahead: None,
             compared: None,
         }
     }
 
     /// From where a recall found it known, if it did.
-    pub fn resumed(opened: &mut Opened, now: Instant) -> Plain {
+    pub fn resumed(opened: &mut Opened, now: Instant) -> io::Result<Plain> {
         let mut plain = Plain::fresh(opened.handle.clone(), now);
-        let Some(resume) = opened.resume.take() else { return plain };
+        let Some(resume) = opened.resume.take() else { return Ok(plain) };
         plain.consumed = resume.offset;
         plain.lines = resume.lines;
         plain.hasher = resume.hasher;
         plain.recent = Recent { start: resume.offset, bytes: Vec::new(), before: plain.hasher.clone() };
+        plain.older = bytes_before(&opened.handle, resume.offset)?;
         if plain.consumed >= HEAD_LEN as u64 {
             plain.head = opened.head.get(..HEAD_LEN).map(|h| Hash128(xxh3_128(h)));
         }
-        plain
+        Ok(plain)
     }
 
     pub fn hash(&self) -> Hash128 {
@@ -180,8 +184,10 @@ impl Plain {
     }
 
     fn holds_recent(&self, file: &File) -> io::Result<bool> {
-        let from = self.recent.bytes.len().saturating_sub(COMPARED);
-        let expected = self.recent.bytes.get(from..).unwrap_or_default();
+        let expected = match self.recent.bytes.len().checked_sub(COMPARED) {
+            Some(from) => self.recent.bytes.get(from..).unwrap_or_default().to_vec(),
+            None => [self.older.as_slice(), &self.recent.bytes].concat(),
+        };
         let mut found = vec![0; expected.len()];
         let got = read_full(file, self.consumed - expected.len() as u64, &mut found)?;
         Ok(got == expected.len() && found == expected)
@@ -260,6 +266,7 @@ impl Plain {
         self.lines += 1;
         self.oversized += 1;
         self.recent = Recent { start: to, bytes: Vec::new(), before: self.hasher.clone() };
+        self.older = bytes_before(file, to)?;
         line.push(b'\n');
         Ok(line)
     }
@@ -380,6 +387,15 @@ impl Plain {
             ..self.state(path, inode)
         })
     }
+}
+
+/// What stands in a file before an offset, as much as is compared.
+fn bytes_before(file: &File, offset: u64) -> io::Result<Vec<u8>> {
+    let from = offset.saturating_sub(COMPARED as u64);
+    let mut bytes = vec![0; (offset - from) as usize];
+    let got = read_full(file, from, &mut bytes)?;
+    bytes.truncate(got);
+    Ok(bytes)
 }
 
 /// Reads until `buf` is full or the file ends.

@@ -323,6 +323,9 @@ fn update(stream: &mut Stream, list: Members, unsure: bool, first: bool, shared:
     for mut file in gone {
         if !file.is_open() {
             shared.reports.end(Topic::Read, &file.path);
+            if file.behind() > 0 {
+                stream.missed = Some(now);
+            }
             continue;
         }
         if !file.gone {

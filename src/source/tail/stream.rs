@@ -43,11 +43,23 @@ pub(super) struct Stream {
     pub oversized: u64,
     pub behind_since: Option<Instant>,
     pub ghost: Option<Ghost>,
+    /// When a file went away that was not read to its end: was it compressed, or moved?
+    pub missed: Option<Instant>,
 }
 
 impl Stream {
     pub fn new(name: PathBuf) -> Stream {
-        Stream { name: name.into(), files: Vec::new(), active: true, wake: None, lines: 0, oversized: 0, behind_since: None, ghost: None }
+        Stream {
+            name: name.into(),
+            files: Vec::new(),
+            active: true,
+            wake: None,
+            lines: 0,
+            oversized: 0,
+            behind_since: None,
+            ghost: None,
+            missed: None,
+        }
     }
 
     /// The next lines, if there are any now.
@@ -141,7 +153,9 @@ impl Stream {
             if now < steady {
                 self.wake_at(steady);
                 self.mark(at);
-                return Ok(Turn::Next);
+                // What went away unread is in here, perhaps: later lines wait for it, but not for a file that grows and grows.
+                let waits = self.missed.is_some_and(|at| now < at + shared.options.grace * 20);
+                return Ok(if waits { Turn::Hold } else { Turn::Next });
             }
             if let Some(f) = self
                 .files
@@ -159,7 +173,7 @@ impl Stream {
         let mut opened = shared.open_file(&path, inode, held)?;
         if opened.replaced() {
             shared.scan_wanted = true;
-            return Ok(Turn::Next);
+            return Ok(Turn::Hold);
         }
         opened.holes = true;
         if opened.meta().size == 0 {
@@ -196,6 +210,9 @@ impl Stream {
             Recall::Prefix(state) => Some(state.extra.clone()),
             Recall::New => None,
         };
+        if let Some(file) = self.files.get_mut(at) {
+            file.begins = extra.is_none();
+        }
         if let (None, Some(file)) = (&extra, self.files.get_mut(at).filter(|f| f.used)) {
             file.id = shared.fresh_id();
         }
@@ -204,7 +221,7 @@ impl Stream {
             self.set(at, Phase::Packed(Box::new(blocks)), None, shared);
             return Ok(Turn::Again);
         }
-        let mut plain = Plain::resumed(&mut opened, now);
+        let mut plain = Plain::resumed(&mut opened, now).map_err(|e| SourceError::from_io(opened.path(), "read it", e))?;
         plain.extra = extra.unwrap_or_default();
         if let Some(ghost) = &self.ghost
             && plain.meets(ghost, false)
@@ -260,8 +277,9 @@ impl Stream {
         let os = match &error {
             SourceError::Io { error, .. } => error.raw_os_error(),
             SourceError::Missing { .. } => {
+                // Compressed or moved since the last scan. Later files wait for the next one, which is at once.
                 shared.scan_wanted = true;
-                return Turn::Next;
+                return Turn::Hold;
             }
             _ => None,
         };
@@ -290,7 +308,7 @@ impl Stream {
                     bytes.push(b'\n');
                 }
                 let not_after = Some(blocks.meta().mtime_ns.div_euclid(1_000_000_000));
-                return Turn::Lines(Lines { stream: self.name.clone(), file: file.id, bytes, not_after });
+                return Turn::Lines(file.lines(&self.name, bytes, not_after));
             }
             Ok(None) => None,
             Err(e) => Some(e),
@@ -356,7 +374,7 @@ impl Stream {
         match step? {
             Step::Lines(bytes) => {
                 let not_after = Some(plain.mtime_ns.div_euclid(1_000_000_000));
-                Ok(Turn::Lines(Lines { stream: self.name.clone(), file: file.id, bytes, not_after }))
+                Ok(Turn::Lines(file.lines(&self.name, bytes, not_after)))
             }
             Step::Passed | Step::End => Ok(Turn::Again),
         }
@@ -383,7 +401,7 @@ impl Stream {
             if let Some(bytes) = plain.take_rest(&shared.options.blocks)? {
                 self.oversized += plain.oversized - oversized;
                 let not_after = Some(plain.mtime_ns.div_euclid(1_000_000_000));
-                return Ok(Turn::Lines(Lines { stream: self.name.clone(), file: file.id, bytes, not_after }));
+                return Ok(Turn::Lines(file.lines(&self.name, bytes, not_after)));
             }
         }
         let as_told = Some((plain.consumed, plain.size, plain.mtime_ns));

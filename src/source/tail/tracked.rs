@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::follow::Plain;
 use super::shared::Shared;
 use crate::source::discover::Found;
+use crate::source::live::Lines;
 use crate::source::order::Name;
 use crate::source::{Blocks, FileState};
 
@@ -45,6 +46,8 @@ pub(super) struct Tracked {
     pub used: bool,
     /// Length last added to what is known.
     pub noted: u64,
+    /// Nothing of it was given out, in an earlier run neither.
+    pub begins: bool,
 }
 
 /// What is done with a file.
@@ -82,7 +85,13 @@ impl Tracked {
             held: None,
             used: false,
             noted: 0,
+            begins: true,
         }
+    }
+
+    /// Some of its lines, given out.
+    pub fn lines(&mut self, stream: &Arc<Path>, bytes: Vec<u8>, not_after: Option<i64>) -> Lines {
+        Lines { stream: stream.clone(), file: self.id, bytes, begins: std::mem::take(&mut self.begins), not_after }
     }
 
     pub fn handle(&self) -> Option<Arc<File>> {

@@ -3,9 +3,10 @@
 mod blocks;
 mod damage;
 mod discover;
+pub(crate) mod history;
 mod identity;
 mod tail;
-pub(in crate::source) mod tail_model;
+mod tail_model;
 
 use std::fs;
 use std::io::Write;

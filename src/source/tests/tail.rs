@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::tail_model::{Stored, fast_dir};
+use super::history::fast_dir;
+use super::tail_model::Stored;
 use super::*;
 use crate::source::live::{Activity, Checkpoint, Live};
 use crate::source::tail::{Hint, TailOptions, Tailer};
@@ -575,6 +576,58 @@ fn standard_input_is_read_until_it_ends() {
     let cut = expected.len() - 300 - 5;
     assert_eq!(got, [&expected[..cut], &[b'x'; 250][..], b"\nlast\n"].concat());
     assert_eq!((feed.health()[0].oversized, feed.checkpoint()), (1, Checkpoint::default()));
+}
+
+/// T5, just after a start: nothing was read yet that could be compared, but what was read before is known.
+#[test]
+fn a_truncation_is_seen_though_nothing_was_read_since_the_start() {
+    for longer in [false, true] {
+        let mut b = Bench::new();
+        let long = if longer { format!("{}\n", "x".repeat(3 << 20)) } else { String::new() };
+        b.add("mail.log", format!("one\ntwo\n{long}").as_bytes());
+        b.after(3);
+        b.commit();
+        if !longer {
+            b.restart();
+            // Half a line: the file is looked into, and nothing given out.
+            b.add("mail.log", b"half");
+            assert_eq!(b.after(3), "");
+        }
+        File::options().write(true).open(b.path("mail.log")).unwrap().set_len(0).unwrap();
+        let text = "all of these are new\n".repeat(if longer { 160_000 } else { 5 });
+        b.add("mail.log", text.as_bytes());
+        assert!(b.after(3) == text, "{longer}");
+    }
+}
+
+/// What is compressed before its turn came is read in its turn all the same: sessions and repeated lines go by the order.
+#[test]
+fn a_file_that_is_compressed_before_it_was_opened_holds_up_its_successors() {
+    let mut b = Bench::with(&["mail.log"], TailOptions { blocks: small(64, 1 << 10), ..TailOptions::default() });
+    let text = lines(300, 6);
+    let all: Vec<&[u8]> = text.split_inclusive(|c| *c == b'\n').collect();
+    for (name, from, to) in [("mail.log.3", 0, 90), ("mail.log.2", 90, 150), ("mail.log.1", 150, 200), ("mail.log", 200, 300)] {
+        b.add(name, &all[from..to].concat());
+    }
+    // It is busy with the oldest; the next one goes away meanwhile, and what it becomes is not whole yet.
+    let first = b.tailer.next(b.now).unwrap();
+    b.got.push(first.bytes);
+    let packed = pack(Compression::Gzip, &fs::read(b.path("mail.log.2")).unwrap());
+    b.add("mail.log.2.gz", &packed[..100]);
+    fs::remove_file(b.path("mail.log.2")).unwrap();
+    b.pull();
+    b.now += Duration::from_millis(600);
+    b.add("mail.log.2.gz", &packed[100..]);
+    assert!(b.after(5).as_bytes() == text, "in order");
+    // One that was not missed does not keep the others waiting.
+    b.add("mail.log.4.gz", &packed[..50]);
+    b.now += Duration::from_secs(30);
+    b.pull();
+    b.add("mail.log.4.gz", &packed[50..60]);
+    b.add("mail.log", b"fresh\n");
+    b.now += Duration::from_millis(600);
+    b.pull();
+    assert_eq!(b.taken(), "fresh\n");
 }
 
 /// Real time and real races: a writer, a rotator and a compressor at work while files are opened and read.
