@@ -230,6 +230,7 @@ impl Blocks {
             hash: Hash128(hash),
             complete: self.complete,
             lines: self.lines,
+            ends: Vec::new(),
             extra: serde_json::Value::Null,
         })
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::open::Compression;
-use super::{Opened, SourceError};
+use super::{HEAD_LEN, Opened, SourceError};
 
 /// Bytes kept while reading along, to find where an unfinished last line begins.
 const TAIL_LEN: usize = 64 * 1024;
@@ -68,10 +68,17 @@ pub struct FileState {
     pub complete: bool,
     /// Lines among the first `length` bytes.
     pub lines: u64,
+    /// Of a live file, or one that was truncated: where its latest lines ended. A copy made before it is truncated may end
+    /// at any of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ends: Vec<End>,
     /// The caller's own (say, open sessions); [`super::Blocks::state`] leaves it null.
     #[serde(default)]
     pub extra: serde_json::Value,
 }
+
+/// The end of a line: length of the file up to there, lines in that, hash of that.
+pub type End = (u64, u64, Hash128);
 
 mod path_bytes {
     use super::*;
@@ -143,7 +150,11 @@ impl Known {
     }
 
     /// Adds one, for the files that follow.
-    pub fn push(&mut self, state: FileState) {
+    pub fn push(&mut self, mut state: FileState) {
+        for (length, lines, hash) in std::mem::take(&mut state.ends) {
+            let (head_len, head_hash) = if length < HEAD_LEN as u64 { (length, hash) } else { (state.head_len, state.head_hash) };
+            self.push(FileState { head_len, head_hash, length, lines, hash, complete: false, ..state.clone() });
+        }
         let at = self.states.len();
         if state.complete {
             self.by_stat.insert((state.dev, state.ino, state.size, state.mtime_ns), at);

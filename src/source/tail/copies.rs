@@ -116,7 +116,7 @@ impl Stream {
             shared.reports.note(&file.path, text);
         }
         if plain.consumed > 0 {
-            let state = FileState { complete: true, ..plain.state(&file.path, file.inode) };
+            let state = FileState { complete: true, ends: plain.ends(usize::MAX), ..plain.state(&file.path, file.inode) };
             if let Some(earlier) = plain.earlier_state(&file.path, file.inode) {
                 shared.known.push(earlier);
             }

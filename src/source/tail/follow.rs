@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::source::blocks::{Scan, scan};
-use crate::source::identity::{FileState, Hash128};
+use crate::source::identity::{End, FileState, Hash128};
 use crate::source::{BlockOptions, HEAD_LEN, Opened};
 
 /// Consumed bytes that are kept: at least so many (if there are), at most twice.
@@ -366,8 +366,25 @@ impl Plain {
             hash,
             complete: self.at_end,
             lines: self.lines,
+            ends: Vec::new(),
             extra: self.extra.clone(),
         }
+    }
+
+    /// Where the lines ended that were consumed last, at most so many.
+    pub fn ends(&self, most: usize) -> Vec<End> {
+        let newlines: Vec<usize> = memchr::memchr_iter(b'\n', &self.recent.bytes).collect();
+        let (mut hasher, mut from) = (self.recent.before.clone(), 0);
+        let mut ends = Vec::with_capacity(newlines.len());
+        for (n, at) in newlines.iter().enumerate() {
+            hasher.update(self.recent.bytes.get(from..=*at).unwrap_or_default());
+            from = at + 1;
+            let lines = self.lines.saturating_sub((newlines.len() - n - 1) as u64);
+            ends.push((self.recent.start + from as u64, lines, Hash128(hasher.digest128())));
+        }
+        // The last one is where the whole of it ends.
+        ends.pop();
+        ends.split_off(ends.len().saturating_sub(most))
     }
 
     /// The state before the recent bytes: what a copy cut short begins with. `None` where that is the

@@ -50,6 +50,9 @@ pub(super) struct Tracked {
     pub begins: bool,
 }
 
+/// So many ends of lines are in the position of a file that may be truncated at any time: they are stored with each commit.
+const ENDS: usize = 16;
+
 /// What is done with a file.
 pub(super) enum Phase {
     /// Not opened yet.
@@ -119,7 +122,8 @@ impl Tracked {
     pub fn position(&self) -> Option<FileState> {
         match &self.phase {
             Phase::Plain(p) if p.consumed > 0 && self.told != Some((p.consumed, p.size, p.mtime_ns)) => {
-                Some(p.state(&self.path, self.inode))
+                // It may be copied and truncated before the next one.
+                Some(FileState { ends: p.ends(ENDS), ..p.state(&self.path, self.inode) })
             }
             Phase::Packed(blocks) => blocks.state().filter(|s| s.length > 0),
             Phase::Settled(Some(state)) if self.live => Some(FileState { path: self.path.clone(), ..(**state).clone() }),
