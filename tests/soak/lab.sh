@@ -2,7 +2,7 @@
 # `msgtrk serve` watches the mail lab's log host and its bounce mailboxes while a run of real MTAs goes on; states on
 # the way are compared with the log, and at the end every recipient with what really happened.
 #
-#   LAB=/tmp/lab LABSCRIPTS=.../lab MSGTRK=target/release/msgtrk tests/soak/lab.sh [RUN]
+#   LAB=DIR LABSCRIPTS=.../lab MSGTRK=target/release/msgtrk tests/soak/lab.sh [RUN]
 #
 # RUN is the lab's run (default: postfix); its images must be built. Needs root (network namespaces) and python3.
 set -euo pipefail
