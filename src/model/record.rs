@@ -5,6 +5,7 @@
 //! in which order, how often or from which copy the lines came (R1).
 
 use super::event::{Action, Event, Field, as_text, decode_all};
+use super::status::default_status;
 use super::time::Precision;
 use serde::{Deserialize, Serialize};
 
@@ -362,6 +363,34 @@ pub struct Recipient {
     pub status_from: Option<String>,
     /// What notifications claim beside this; filled in by a journey or a search, never stored.
     pub reported: Vec<Reported>,
+}
+
+impl Recipient {
+    /// One of which nothing is known but its names: queued, never tried.
+    pub fn untried(original_recipient: String, final_recipient: String) -> Self {
+        Recipient {
+            original_recipient,
+            final_recipient,
+            action: Action::Delayed,
+            status: default_status(Action::Delayed, false).into(),
+            remote_mta: None,
+            remote_ip: None,
+            remote_queue_id: None,
+            relay: None,
+            last_attempt_date: None,
+            attempts: 0,
+            diagnostic: None,
+            disposition: None,
+            redirected_to: None,
+            next_tracks: false,
+            source: "log",
+            will_retry_until: None,
+            reason: None,
+            confidence: None,
+            status_from: None,
+            reported: Vec::new(),
+        }
+    }
 }
 
 /// What one notification claims about a recipient, and what speaks for it.

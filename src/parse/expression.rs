@@ -53,8 +53,8 @@ impl Expression {
         self.regex.search_half_with(cache.get_or_insert_with(|| self.regex.create_cache()), &anchored(text)).is_some()
     }
 
-    /// As [`Expression::is_match`], without a cache at hand, for what seldom matches.
-    pub fn may_match(&self, text: &[u8]) -> bool {
+    /// Whether it matches anywhere in `text` (it says itself where, by `^`). For what seldom does: fixed texts are looked for first.
+    pub fn occurs_in(&self, text: &[u8]) -> bool {
         let mut from = 0;
         for piece in &self.pieces {
             let Some(at) = text.get(from..).and_then(|rest| piece.find(rest)) else { return false };

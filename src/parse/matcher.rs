@@ -332,7 +332,7 @@ impl Matcher {
                 continue;
             };
             if !pattern.expression.groups(cache, message, &mut fields.slots)
-                || pattern.unless.as_ref().is_some_and(|u| u.may_match(message))
+                || pattern.unless.as_ref().is_some_and(|u| u.occurs_in(message))
             {
                 continue;
             }

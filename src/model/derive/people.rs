@@ -3,7 +3,7 @@
 use super::{is_gateway, stamp};
 use crate::model::event::{Action, Event, Field, Kind};
 use crate::model::record::{Recipient, Record, Role, Stamp};
-use crate::model::status::{default_status, status_of};
+use crate::model::status::status_of;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 #[derive(Default)]
@@ -47,28 +47,7 @@ impl People {
     /// The place in the list of a recipient's line; a new one, if there is none.
     fn entry(&mut self, original: String, last: String) -> usize {
         self.position(&original, &last).unwrap_or_else(|| {
-            self.list.push(Recipient {
-                original_recipient: original,
-                final_recipient: last,
-                action: Action::Delayed,
-                status: default_status(Action::Delayed, false).into(),
-                remote_mta: None,
-                remote_ip: None,
-                remote_queue_id: None,
-                relay: None,
-                last_attempt_date: None,
-                attempts: 0,
-                diagnostic: None,
-                disposition: None,
-                redirected_to: None,
-                next_tracks: false,
-                source: "log",
-                will_retry_until: None,
-                reason: None,
-                confidence: None,
-                status_from: None,
-                reported: Vec::new(),
-            });
+            self.list.push(Recipient::untried(original, last));
             self.list.len() - 1
         })
     }

@@ -42,7 +42,7 @@ fn median(mut all: Vec<Duration>) -> f64 {
 
 #[test]
 #[ignore = "takes minutes, and wants a release build and a quiet machine"]
-fn at_least_nine_tenths_of_the_bare_rate() {
+fn messages_a_second_beside_the_bare_backend() {
     let Some(postfix) = Postfix::start("", None) else { return };
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("c.toml");

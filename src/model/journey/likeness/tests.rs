@@ -13,26 +13,12 @@ fn stamp(seconds: i64) -> Stamp {
 
 fn recipient(address: &str, action: Action, to: Option<&str>, at: i64) -> Recipient {
     Recipient {
-        original_recipient: address.into(),
-        final_recipient: address.into(),
         action,
         status: "2.0.0".into(),
         remote_mta: to.map(str::to_string),
-        remote_ip: None,
-        remote_queue_id: None,
-        relay: None,
         last_attempt_date: Some(stamp(at)),
         attempts: 1,
-        diagnostic: None,
-        disposition: None,
-        redirected_to: None,
-        next_tracks: false,
-        source: "log",
-        will_retry_until: None,
-        reason: None,
-        confidence: None,
-        status_from: None,
-        reported: Vec::new(),
+        ..Recipient::untried(address.into(), address.into())
     }
 }
 
