@@ -142,12 +142,12 @@ impl Figures {
         }
     }
 
-    /// Notes what a run of retention did.
-    pub(super) fn retained(&self, done: Result<&Done, &StoreError>) {
+    /// Notes what a run of retention did, and why it went by another time than the clock's (`doubt`), if it did.
+    pub(super) fn retained(&self, done: Result<&Done, &StoreError>, doubt: Option<String>) {
         let (now, mut slow) = (unix_seconds() as i64, self.slow());
         let r = &mut slow.retention;
         r.last_run = Some(now);
-        r.problem = done.err().map(ToString::to_string);
+        r.problem = done.err().map(ToString::to_string).or(doubt);
         if let Ok(done) = done {
             r.dropped += done.expired;
             r.anonymized += done.masked;
@@ -239,7 +239,12 @@ impl Figures {
             "When retention was seen to last, seconds since 1970.",
             one(r.last_run.unwrap_or(0) as f64),
         );
-        metric("retention_failing", "gauge", "Whether the latest run of retention failed.", one(f64::from(u8::from(r.problem.is_some()))));
+        metric(
+            "retention_failing",
+            "gauge",
+            "Whether the latest run of retention failed, or doubted the clock.",
+            one(f64::from(u8::from(r.problem.is_some()))),
+        );
         let unparsed = s.unparsed.iter().map(|(p, n)| (by("program", p), *n as f64)).collect();
         metric("unparsed_lines_total", "counter", "Lines of known programs that no pattern knows.", unparsed);
         let source = |value: &dyn Fn(&SourceHealth) -> Option<f64>| {
@@ -281,12 +286,15 @@ mod tests {
     fn what_retention_did_adds_up_and_its_failure_is_over_when_it_succeeds() {
         let f = Figures::default();
         assert_eq!(f.status().retention, RetentionStatus::default());
-        f.retained(Ok(&Done { expired: 5, masked: 0, more: false }));
-        f.retained(Err(&StoreError::Stopped { dir: "index".into() }));
+        f.retained(Ok(&Done { expired: 5, masked: 0, more: false }), None);
+        f.retained(Err(&StoreError::Stopped { dir: "index".into() }), None);
         let r = f.status().retention;
         assert!(r.problem.is_some() && r.last_dropped.is_some() && r.last_anonymized.is_none());
         assert!(f.prometheus().contains("\nmsgtrk_retention_failing 1\n"));
-        f.retained(Ok(&Done { expired: 2, masked: 3, more: true }));
+        f.retained(Ok(&Done::default()), Some("the clock has jumped".into()));
+        assert_eq!(f.status().retention.problem.as_deref(), Some("the clock has jumped"));
+        assert!(f.prometheus().contains("\nmsgtrk_retention_failing 1\n"));
+        f.retained(Ok(&Done { expired: 2, masked: 3, more: true }), None);
         let r = f.status().retention;
         assert_eq!((r.dropped, r.anonymized, r.problem), (7, 3, None));
         let text = f.prometheus();

@@ -165,7 +165,7 @@ impl WriterThread {
         let taken = committer.take().map_or_else(|| self.committer(), Ok);
         let done = taken.and_then(|c| committer.insert(c).retain(&retention, self.clock.believed()));
         if retention.is_set() {
-            self.figures.retained(done.as_ref());
+            self.figures.retained(done.as_ref(), self.clock.doubt());
         }
         match done {
             Ok(done) => {

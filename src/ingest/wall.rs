@@ -26,8 +26,8 @@ struct Held {
     /// When the wall clock was believed last, and what it said.
     at: Instant,
     micros: i64,
-    /// Since when it is not.
-    doubted: Option<Instant>,
+    /// Since when it is not, and what that means, in words.
+    doubted: Option<(Instant, String)>,
 }
 
 impl WallClock {
@@ -42,6 +42,11 @@ impl WallClock {
         WallClock::new(crate::source::live::wall_clock(), Instant::now)
     }
 
+    /// What is wrong with the wall clock, as of the latest [`WallClock::believed`].
+    pub fn doubt(&self) -> Option<String> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).doubted.as_ref().map(|(_, text)| text.clone())
+    }
+
     /// What the wall clock says, microseconds since 1970.
     pub fn now(&self) -> i64 {
         (self.wall)()
@@ -53,7 +58,7 @@ impl WallClock {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let micros = |d: Duration| i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
         let due = held.micros.saturating_add(micros(now.saturating_duration_since(held.at)));
-        let lasted = held.doubted.is_some_and(|since| now.saturating_duration_since(since) >= BELIEVED);
+        let lasted = held.doubted.as_ref().is_some_and(|(since, _)| now.saturating_duration_since(*since) >= BELIEVED);
         if lasted || wall <= due.saturating_add(micros(JUMP)) {
             if held.doubted.is_some() {
                 tracing::info!("retention goes by the clock again");
@@ -62,11 +67,11 @@ impl WallClock {
             return wall;
         }
         if held.doubted.is_none() {
-            held.doubted = Some(now);
             let hours = wall.saturating_sub(due) as f64 / 3.6e9;
-            tracing::warn!(
-                "the clock has jumped {hours:.0} hours ahead: nothing is dropped or left out for that before it has lasted a day"
-            );
+            let text =
+                format!("the clock has jumped {hours:.0} hours ahead: nothing is dropped or left out for that before it has lasted a day");
+            tracing::warn!("{text}");
+            held.doubted = Some((now, text));
         }
         due
     }
@@ -91,10 +96,11 @@ mod tests {
         assert_eq!(clock.believed(), 1030 * HOUR, "time that passes is no jump");
         wall.fetch_add(9000 * HOUR, SeqCst);
         assert_eq!((clock.believed(), clock.now()), (1030 * HOUR, 10_030 * HOUR));
+        assert!(clock.doubt().unwrap().contains("9000 hours ahead"), "{:?}", clock.doubt());
         pass(23);
         assert_eq!(clock.believed(), 1053 * HOUR, "and it goes on meanwhile");
         wall.fetch_sub(9000 * HOUR, SeqCst);
-        assert_eq!(clock.believed(), 1053 * HOUR);
+        assert_eq!((clock.believed(), clock.doubt()), (1053 * HOUR, None));
         wall.fetch_add(100 * HOUR, SeqCst);
         pass(1);
         assert_eq!(clock.believed(), 1054 * HOUR, "another jump has a day of its own");
