@@ -37,6 +37,7 @@ impl Address {
 
     /// Reads a field's value. What has no type is taken for a mail address; `None` when there is nothing. A NUL, which no
     /// address can hold and the writer has no form for, is read as the replacement character that stands for it there.
+    /// Types other than mail know no escapes: what is not printable ASCII in them is read as the writer would write it.
     pub fn from_field(text: &str) -> Option<Self> {
         let (kind, value) = match text.split_once(';') {
             Some((kind, value)) if !kind.trim().is_empty() && kind.trim().bytes().all(is_atom) => (kind.trim(), value.trim()),
@@ -49,7 +50,9 @@ impl Address {
         if kind.eq_ignore_ascii_case("utf-8") {
             return Some(Address::mail(expanded(value).replace('\0', "\u{FFFD}")));
         }
-        Some(Address { kind: kind.to_ascii_lowercase(), value: value.replace('\0', "\u{FFFD}") })
+        let kind = kind.to_ascii_lowercase();
+        let value = if kind == "rfc822" { value.replace('\0', "\u{FFFD}") } else { escaped(value, "") };
+        Some(Address { kind, value })
     }
 }
 
@@ -59,17 +62,21 @@ pub(super) fn is_atom(b: u8) -> bool {
 
 /// `utf-8-addr-xtext` of RFC 6533: what is not printable ASCII, and `\`, `+`, `=`, as `\x{HEX}`. An empty address becomes `\x{20}`.
 fn embedded(value: &str) -> String {
+    if value.is_empty() { "\\x{20}".into() } else { escaped(value, "\\+=") }
+}
+
+/// What is not printable ASCII, and what is in `special`, as `\x{HEX}`.
+fn escaped(value: &str, special: &str) -> String {
     let mut out = String::new();
     for c in value.chars() {
         match c {
-            '\\' | '+' | '=' => drop(write!(out, "\\x{{{:02X}}}", c as u32)),
-            '!'..='~' => out.push(c),
+            '!'..='~' if !special.contains(c) => out.push(c),
             // The grammar has no form for NUL; the replacement character says that something stood there.
             '\0' => out.push_str("\\x{FFFD}"),
             _ => drop(write!(out, "\\x{{{:02X}}}", c as u32)),
         }
     }
-    if out.is_empty() { "\\x{20}".into() } else { out }
+    out
 }
 
 /// Undoes [`embedded`]; what is no escape stays as it is.
