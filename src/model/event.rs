@@ -5,7 +5,7 @@
 //! bytes) and every answer provable (the line is there). What a field says beyond the line's own
 //! words (a value joined from another line) is appended behind the line and spanned likewise.
 
-use super::time::{Precision, yearless};
+use super::time::{Precision, SECOND, yearless};
 use std::borrow::Cow;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -302,6 +302,9 @@ fn zigzag(n: i64) -> u64 {
     ((n << 1) ^ (n >> 63)) as u64
 }
 
+/// In an event's flags: its time is given in seconds, not microseconds.
+const WHOLE_SECONDS: u8 = 0x80;
+
 fn unzigzag(n: u64) -> i64 {
     (n >> 1) as i64 ^ -((n & 1) as i64)
 }
@@ -321,16 +324,21 @@ fn unzigzag(n: u64) -> i64 {
 /// ```
 pub fn encode(out: &mut Vec<u8>, head: &Head, spans: &[Span], line: &[u8], extra: &[u8]) {
     out.push(head.kind as u8);
-    out.push(head.action.map_or(0, |a| a as u8) | ((head.precision as u8) << 4));
-    put_varint(out, zigzag(head.time));
-    put_varint(out, zigzag(head.written - head.time.div_euclid(super::time::SECOND)));
+    let unit = if head.time % SECOND == 0 { SECOND } else { 1 };
+    let whole = if unit == SECOND { WHOLE_SECONDS } else { 0 };
+    out.push(head.action.map_or(0, |a| a as u8) | ((head.precision as u8) << 4) | whole);
+    put_varint(out, zigzag(head.time / unit));
+    put_varint(out, zigzag(head.written - head.time.div_euclid(SECOND)));
     put_varint(out, u64::from(head.ordinal));
     let at = out.len();
     put_varint(out, 0);
+    // Where a field begins is told from where the one before ended: so much is nearly the same in all lines of a kind.
+    let mut end = 0;
     for s in spans {
         out.push(s.field as u8);
-        put_varint(out, u64::from(s.start));
+        put_varint(out, zigzag(i64::from(s.start) - end));
         put_varint(out, u64::from(s.len));
+        end = i64::from(s.start) + i64::from(s.len);
     }
     // The byte length of the spans precedes them; nearly always one byte is enough for it.
     let len = out.len() - at - 1;
@@ -350,6 +358,16 @@ pub fn encode(out: &mut Vec<u8>, head: &Head, spans: &[Span], line: &[u8], extra
     out.extend_from_slice(extra);
 }
 
+/// Reads the number of a field, where it begins and how long it is. `end` is where the field before it ended.
+fn next_span(spans: &mut &[u8], end: &mut i64) -> Option<(u8, u32, u32)> {
+    let (&field, rest) = spans.split_first()?;
+    *spans = rest;
+    let start = u32::try_from(end.checked_add(unzigzag(get_varint(spans)?))?).ok()?;
+    let len = u32::try_from(get_varint(spans)?).ok()?;
+    *end = i64::from(start) + i64::from(len);
+    Some((field, start, len))
+}
+
 impl<'a> Event<'a> {
     /// Reads one event from the front of `bytes` and returns what is left behind it. `None` if the bytes are no event.
     pub fn decode(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
@@ -357,7 +375,8 @@ impl<'a> Event<'a> {
         let (&kind, rest) = b.split_first()?;
         let (&flags, rest) = rest.split_first()?;
         b = rest;
-        let time = unzigzag(get_varint(&mut b)?);
+        let unit = if flags & WHOLE_SECONDS == 0 { 1 } else { SECOND };
+        let time = unzigzag(get_varint(&mut b)?).checked_mul(unit)?;
         let delta = unzigzag(get_varint(&mut b)?);
         let ordinal = get_varint(&mut b)? as u32;
         let span_len = get_varint(&mut b)? as usize;
@@ -370,8 +389,8 @@ impl<'a> Event<'a> {
             kind: Kind::from_u8(kind)?,
             action: Action::from_u8(flags & 15),
             time,
-            precision: Precision::from_u8(flags >> 4),
-            written: time.div_euclid(super::time::SECOND).checked_add(delta)?,
+            precision: Precision::from_u8((flags & !WHOLE_SECONDS) >> 4),
+            written: time.div_euclid(SECOND).checked_add(delta)?,
             ordinal,
         };
         Some((Event { head, spans, text, line_len }, rest))
@@ -380,11 +399,9 @@ impl<'a> Event<'a> {
     /// Which bytes of [`Event::whole`] are which field, in the order the pattern names them.
     pub fn spans(&self) -> impl Iterator<Item = Span> + use<'a> {
         let mut b = self.spans;
+        let mut end = 0i64;
         std::iter::from_fn(move || {
-            let (&field, rest) = b.split_first()?;
-            b = rest;
-            let start = u32::try_from(get_varint(&mut b)?).ok()?;
-            let len = u32::try_from(get_varint(&mut b)?).ok()?;
+            let (field, start, len) = next_span(&mut b, &mut end)?;
             Some(Span { field: Field::from_u8(field)?, start, len })
         })
     }
@@ -398,12 +415,11 @@ impl<'a> Event<'a> {
     /// The first value of a field.
     pub fn get(&self, field: Field) -> Option<&'a [u8]> {
         let mut spans = self.spans;
+        let mut end = 0i64;
         loop {
-            let (&number, rest) = spans.split_first()?;
-            spans = rest;
-            let (start, len) = (get_varint(&mut spans)? as usize, get_varint(&mut spans)? as usize);
+            let (number, start, len) = next_span(&mut spans, &mut end)?;
             if number == field as u8 {
-                return self.text.get(start..start.checked_add(len)?);
+                return self.text.get(start as usize..(start as usize).checked_add(len as usize)?);
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::model::record::Role;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use tantivy::schema::IndexRecordOption;
-use tantivy::{BitSet, DocSet, SegmentReader, TERMINATED, TantivyDocument};
+use tantivy::{BitSet, DocAddress, DocSet, Searcher, SegmentReader, TERMINATED, TantivyDocument};
 
 /// Width of the time slots in which a host's records are noted, microseconds (ten minutes).
 const SLOT: i64 = 600 * 1_000_000;
@@ -216,13 +216,15 @@ impl Store {
     fn verify_records(&self, report: &mut VerifyReport) -> Result<()> {
         let searcher = self.searcher();
         let mut keys: HashSet<u128> = HashSet::new();
-        for segment in searcher.segment_readers() {
-            let reader = segment.get_store_reader(1).map_err(self.io_error("read records"))?;
+        for (ord, segment) in searcher.segment_readers().iter().enumerate() {
+            let reader = segment.get_store_reader(1).map_err(self.io_error("read documents"))?;
             let mut documents = 0u32;
-            for doc in reader.iter::<TantivyDocument>(segment.alive_bitset()) {
+            let all = segment.doc_ids_alive().zip(reader.iter::<TantivyDocument>(segment.alive_bitset()));
+            for (doc, document) in all {
                 documents += 1;
-                match doc {
-                    Ok(doc) => self.verify_document(&doc, &mut keys, report),
+                match document {
+                    Ok(document) if schema::is_no_record(&self.fields, &document) => {}
+                    Ok(_) => self.verify_record(&searcher, DocAddress::new(ord as u32, doc), &mut keys, report),
                     Err(e) => report.problems.push(format!("segment {}: a document cannot be read: {e}", segment.segment_id())),
                 }
             }
@@ -234,14 +236,11 @@ impl Store {
         Ok(())
     }
 
-    fn verify_document(&self, doc: &TantivyDocument, keys: &mut HashSet<u128>, report: &mut VerifyReport) {
-        if schema::source_of(&self.fields, doc).is_some() {
-            return;
-        }
+    fn verify_record(&self, searcher: &Searcher, at: DocAddress, keys: &mut HashSet<u128>, report: &mut VerifyReport) {
         report.records += 1;
-        let Some(record) = schema::record_bytes(&self.fields, doc).and_then(schema::decode) else {
-            report.problems.push("a record cannot be decoded".into());
-            return;
+        let record = match self.fetch(searcher, at) {
+            Ok(record) => record,
+            Err(e) => return report.problems.push(e.to_string()),
         };
         let mut events = record.events.as_slice();
         while let Some((_, rest)) = crate::model::event::Event::decode(events) {
@@ -286,4 +285,4 @@ fn files_of(meta: &tantivy::SegmentMeta) -> Vec<PathBuf> {
 }
 
 /// What the engine calls the files of a segment.
-const EXTENSIONS: &[&str] = &["idx", "pos", "term", "store", "fast", "fieldnorm"];
+const EXTENSIONS: &[&str] = &["idx", "pos", "term", "store", "fast", "fieldnorm", super::ids::EXTENSION, super::records::EXTENSION];

@@ -1,21 +1,24 @@
 //! The embedded engine: one tantivy index in one folder, opened, read and listed.
 
 use super::guard::{Guard, Latch};
+use super::ids::{self, IdsPlugin};
+use super::pack::{self, Dictionary};
+use super::records::{Records, RecordsPlugin};
 use super::schema::{self, Fields};
 use super::{Result, StoreError, Writer};
 use crate::model::record::{Slot, StoredRecord};
+use rustc_hash::FxHashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use tantivy::directory::MmapDirectory;
 use tantivy::directory::error::OpenReadError;
+use tantivy::index::{SegmentId, SegmentReader};
 use tantivy::schema::IndexRecordOption;
 use tantivy::{
-    DocAddress, DocSet, Index, IndexReader, IndexSettings, ReloadPolicy, Searcher, TERMINATED, TantivyDocument, TantivyError, Term,
+    DocAddress, DocSet, Index, IndexReader, IndexSettings, ReloadPolicy, Searcher, SegmentPlugin, TERMINATED, TantivyDocument,
+    TantivyError, Term,
 };
-
-/// Bytes of stored records that are compressed together: larger is smaller on disk and slower to fetch one record from.
-const BLOCK: usize = 16 * 1024;
 
 /// An open index, for reading. Sees what was committed when it was opened or last [`reload`](Store::reload)ed.
 pub struct Store {
@@ -23,6 +26,18 @@ pub struct Store {
     pub(super) index: Index,
     pub(super) fields: Fields,
     reader: IndexReader,
+    /// Those met so far.
+    dictionaries: RwLock<Vec<Arc<Dictionary>>>,
+    /// Of the segments that were looked at: to open the files anew takes longer than to look something up in them.
+    parts: RwLock<FxHashMap<SegmentId, Arc<Parts>>>,
+}
+
+/// What a segment has beside the engine's own files.
+pub(super) struct Parts {
+    /// Which records bear which ids.
+    pub(super) ids: ids::Table,
+    /// The packed records.
+    pub(super) records: Records,
 }
 
 /// An error of the engine in our words.
@@ -50,6 +65,11 @@ pub(super) struct Opened {
     pub(super) latch: Arc<Latch>,
 }
 
+/// What the engine does not write by itself.
+fn plugins(fields: &Fields) -> [Arc<dyn SegmentPlugin>; 2] {
+    [Arc::new(IdsPlugin { field: fields.ids }), Arc::new(RecordsPlugin { field: fields.record })]
+}
+
 fn guard(dir: &Path) -> Result<Guard> {
     let inner = MmapDirectory::open(dir).map_err(|e| engine_error(dir, "open folder", e.into()))?;
     Ok(Guard::new(dir, inner))
@@ -65,8 +85,9 @@ pub(super) fn open_index(dir: &Path) -> Result<Opened> {
     }
     let guard = guard(dir)?;
     let latch = guard.latch.clone();
-    let index = Index::open(guard).map_err(|e| engine_error(dir, "open", e))?;
+    let mut index = Index::open(guard).map_err(|e| engine_error(dir, "open", e))?;
     let fields = schema::check(&index.schema()).map_err(|found| StoreError::Version { dir: dir.into(), found, wanted: schema::VERSION })?;
+    plugins(&fields).into_iter().for_each(|plugin| index.register_plugin(plugin));
     Ok(Opened { index, fields, latch })
 }
 
@@ -88,8 +109,11 @@ fn create(dir: &Path) -> Result<()> {
     let own = std::os::unix::fs::PermissionsExt::from_mode(0o700);
     #[cfg(unix)]
     std::fs::set_permissions(dir, own).map_err(|e| io("make private", e))?;
-    let settings = IndexSettings { docstore_blocksize: BLOCK, docstore_compress_dedicated_thread: false, ..Default::default() };
-    Index::create(guard(dir)?, schema::schema().0, settings).map_err(|e| engine_error(dir, "create", e))?;
+    let settings = IndexSettings { docstore_compress_dedicated_thread: false, ..Default::default() };
+    let (schema, fields) = schema::schema();
+    let builder = Index::builder().schema(schema).settings(settings);
+    let builder = plugins(&fields).into_iter().fold(builder, |b, plugin| b.register_plugin(plugin));
+    builder.open_or_create(guard(dir)?).map_err(|e| engine_error(dir, "create", e))?;
     sync_dir(dir)
 }
 
@@ -104,6 +128,32 @@ pub(super) fn sync_dir(dir: &Path) -> Result<()> {
     std::fs::File::open(dir).and_then(|f| f.sync_all()).map_err(io)
 }
 
+/// All live documents with a term.
+fn with_term(searcher: &Searcher, term: &Term) -> tantivy::Result<Vec<DocAddress>> {
+    let mut found = Vec::new();
+    for (ord, segment) in searcher.segment_readers().iter().enumerate() {
+        let inverted = segment.inverted_index(term.field())?;
+        let Some(mut postings) = inverted.read_postings(term, IndexRecordOption::Basic)? else { continue };
+        while postings.doc() != TERMINATED {
+            if !segment.is_deleted(postings.doc()) {
+                found.push(DocAddress::new(ord as u32, postings.doc()));
+            }
+            postings.advance();
+        }
+    }
+    Ok(found)
+}
+
+/// All dictionaries of an index.
+pub(super) fn dictionaries(searcher: &Searcher, fields: &Fields) -> tantivy::Result<Vec<Dictionary>> {
+    let mut found = Vec::new();
+    for at in with_term(searcher, &Term::from_field_text(fields.terms, schema::prefix::DICTIONARY))? {
+        let doc: TantivyDocument = searcher.doc(at)?;
+        found.extend(schema::dictionary_of(fields, &doc).and_then(Dictionary::new));
+    }
+    Ok(found)
+}
+
 impl Store {
     /// Opens an index that exists.
     ///
@@ -113,7 +163,7 @@ impl Store {
         let Opened { index, fields, .. } = open_index(dir)?;
         let reader =
             index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into().map_err(|e| engine_error(dir, "open reader", e))?;
-        Ok(Store { dir: dir.into(), index, fields, reader })
+        Ok(Store { dir: dir.into(), index, fields, reader, dictionaries: RwLock::default(), parts: RwLock::default() })
     }
 
     /// Opens an index, or makes an empty one; its folder is readable by its owner only.
@@ -145,7 +195,11 @@ impl Store {
     /// # Errors
     /// When files cannot be opened; what was visible before stays so.
     pub fn reload(&self) -> Result<()> {
-        self.reader.reload().map_err(|e| engine_error(&self.dir, "reload", e))
+        self.reader.reload().map_err(|e| engine_error(&self.dir, "reload", e))?;
+        let searcher = self.searcher();
+        let live = |id: &SegmentId| searcher.segment_readers().iter().any(|s| s.segment_id() == *id);
+        self.parts.write().unwrap_or_else(PoisonError::into_inner).retain(|id, _| live(id));
+        Ok(())
     }
 
     pub(super) fn searcher(&self) -> Searcher {
@@ -162,26 +216,43 @@ impl Store {
 
     /// All live documents with a term.
     pub(super) fn with_term(&self, searcher: &Searcher, term: &Term) -> Result<Vec<DocAddress>> {
-        let mut found = Vec::new();
-        for (ord, segment) in searcher.segment_readers().iter().enumerate() {
-            let inverted = segment.inverted_index(term.field()).map_err(self.error("read"))?;
-            let postings = inverted.read_postings(term, IndexRecordOption::Basic).map_err(|e| self.error("read")(e.into()))?;
-            let Some(mut postings) = postings else { continue };
-            while postings.doc() != TERMINATED {
-                if !segment.is_deleted(postings.doc()) {
-                    found.push(DocAddress::new(ord as u32, postings.doc()));
-                }
-                postings.advance();
-            }
+        with_term(searcher, term).map_err(self.error("read"))
+    }
+
+    /// What a segment has beside the engine's own files.
+    pub(super) fn parts(&self, segment: &SegmentReader) -> tantivy::Result<Arc<Parts>> {
+        let id = segment.segment_id();
+        if let Some(known) = self.parts.read().unwrap_or_else(PoisonError::into_inner).get(&id) {
+            return Ok(Arc::clone(known));
         }
-        Ok(found)
+        let parts = Arc::new(Parts { ids: ids::Table::open(segment)?, records: Records::open(segment)? });
+        self.parts.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&parts));
+        Ok(parts)
     }
 
     /// The record of a document.
     pub(super) fn fetch(&self, searcher: &Searcher, at: DocAddress) -> Result<StoredRecord> {
-        let doc: TantivyDocument = searcher.doc(at).map_err(self.error("read record"))?;
-        let bytes = schema::record_bytes(&self.fields, &doc).ok_or_else(|| self.damaged("a document bears no record"))?;
-        schema::decode(bytes).ok_or_else(|| self.damaged("a record cannot be decoded"))
+        let parts = self.parts(searcher.segment_reader(at.segment_ord)).map_err(self.error("read record"))?;
+        let packed = parts.records.get(at.doc_id).ok_or_else(|| self.damaged("a document bears no record"))?;
+        self.unpacked(searcher, packed)
+    }
+
+    pub(super) fn unpacked(&self, searcher: &Searcher, packed: &[u8]) -> Result<StoredRecord> {
+        let dictionary = pack::needs(packed).map(|number| self.dictionary(searcher, number)).transpose()?;
+        let plain = pack::unpack(dictionary.as_deref(), packed);
+        plain.and_then(|plain| schema::decode(&plain)).ok_or_else(|| self.damaged("a record cannot be decoded"))
+    }
+
+    fn dictionary(&self, searcher: &Searcher, number: u32) -> Result<Arc<Dictionary>> {
+        let of = |all: &[Arc<Dictionary>]| all.iter().find(|d| d.number == number).cloned();
+        if let Some(known) = of(&self.dictionaries.read().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(known);
+        }
+        let stored: Vec<_> =
+            dictionaries(searcher, &self.fields).map_err(self.error("read dictionaries"))?.into_iter().map(Arc::new).collect();
+        let found = of(&stored).ok_or_else(|| self.damaged(format!("dictionary {number} of its records is missing")));
+        *self.dictionaries.write().unwrap_or_else(PoisonError::into_inner) = stored;
+        found
     }
 
     /// The record of a key, if there is one (aborted transactions too).

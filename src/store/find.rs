@@ -1,5 +1,6 @@
 //! Query execution: filters become term lookups, candidates are taken in order of arrival, and each is tested again (R4).
 
+use super::ids;
 use super::schema::{self, prefix};
 use super::{Found, Result, Store, StoreError, Total};
 use crate::model::journey::Lookup;
@@ -8,10 +9,12 @@ use crate::model::record::{Record, Role, StoredRecord};
 use rayon::prelude::*;
 use std::collections::{BinaryHeap, HashSet};
 use tantivy::index::InvertedIndexReader;
-use tantivy::postings::TermInfo;
+use tantivy::postings::{SegmentPostings, TermInfo};
 use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{BitSet, DocAddress, DocId, DocSet, Searcher, SegmentReader, TERMINATED, TantivyError};
 
+/// Terms whose documents are read only where they are needed; of more, all are read first.
+const FEW: usize = 4;
 /// Candidates that are fetched and tested at a time.
 const STEP: usize = 512;
 
@@ -36,9 +39,11 @@ impl Lookup for Walk<'_> {
     }
 }
 
-/// One condition on the terms of a document: it has one of them.
+/// One condition on what a document is found by.
 enum Clause {
-    /// One of these terms.
+    /// It may bear one of these ids ([`ids::hash`]).
+    Ids(Vec<u32>),
+    /// It has one of these terms.
     Terms(Field, Vec<String>),
     /// A term that begins with the prefix and whose rest meets the pattern.
     Wild(Field, &'static str, Pattern),
@@ -92,12 +97,9 @@ fn plan(f: &schema::Fields, q: &Query) -> Plan {
     term(prefix::RELAY, &q.relay);
     term(prefix::MTA, &q.mta);
     term(prefix::ACTION, &q.action.map(|a| Pattern::new(a.as_str())));
-    for id in [&q.message_id, &q.envelope_id, &q.queue_id].into_iter().flatten() {
-        clauses.push(match id.is_wild() {
-            true => Clause::Wild(f.ids, "", id.clone()),
-            false => Clause::Terms(f.ids, vec![id.as_str().to_owned()]),
-        });
-    }
+    // Where a part of an id is asked for, every record is looked at.
+    let ids = [&q.message_id, &q.envelope_id, &q.queue_id].into_iter().flatten();
+    clauses.extend(ids.filter(|id| !id.is_wild()).map(|id| Clause::Ids(vec![ids::hash(id.as_str())])));
     q.words.iter().for_each(|w| word_clauses(f.words, w, &mut clauses));
     let of_recipients = [q.to.is_some(), q.action.is_some(), q.status.is_some(), q.relay.is_some()];
     let exact = q.words.is_empty()
@@ -132,17 +134,12 @@ fn word_clauses(field: Field, word: &str, clauses: &mut Vec<Clause>) {
 }
 
 impl Clause {
-    fn field(&self) -> Field {
-        match self {
-            Clause::Terms(f, _) | Clause::Wild(f, _, _) | Clause::Word(f, _, _) => *f,
-        }
-    }
-
     /// The terms of a segment that meet the clause.
     fn terms(&self, inverted: &InvertedIndexReader) -> std::io::Result<Vec<TermInfo>> {
         let dictionary = inverted.terms();
         let mut found = Vec::new();
         match self {
+            Clause::Ids(_) => {}
             Clause::Terms(_, terms) => {
                 for term in terms {
                     found.extend(dictionary.get(term.as_bytes())?);
@@ -183,32 +180,95 @@ impl Clause {
     }
 
     /// The documents of a segment that meet the clause, and about how many; `None` if there are none.
-    fn documents(&self, segment: &SegmentReader) -> tantivy::Result<Option<(u64, Box<dyn DocSet>)>> {
-        let inverted = segment.inverted_index(self.field())?;
+    fn documents(&self, segment: &SegmentReader, store: &Store) -> tantivy::Result<Option<(u64, Box<dyn DocSet>)>> {
+        let field = match self {
+            Clause::Ids(hashes) => {
+                let table = &store.parts(segment)?.ids;
+                let mut found: Vec<DocId> = hashes.iter().flat_map(|h| table.documents(*h)).collect();
+                found.sort_unstable();
+                found.dedup();
+                let set = Listed { docs: found, at: 0 };
+                return Ok((!set.docs.is_empty()).then(|| (set.docs.len() as u64, Box::new(set) as Box<dyn DocSet>)));
+            }
+            Clause::Terms(f, _) | Clause::Wild(f, _, _) | Clause::Word(f, _, _) => *f,
+        };
+        let inverted = segment.inverted_index(field)?;
         let terms = self.terms(&inverted)?;
         let count = terms.iter().map(|t| u64::from(t.doc_freq)).sum();
-        let read = |info: &TermInfo| inverted.read_postings_from_terminfo(info, IndexRecordOption::Basic);
-        Ok(match terms.as_slice() {
-            [] => None,
-            [one] => Some((count, Box::new(read(one)?))),
-            many => {
+        let mut sets = terms.iter().map(|info| inverted.read_postings_from_terminfo(info, IndexRecordOption::Basic));
+        Ok(match terms.len() {
+            0 => None,
+            n if n <= FEW => Some((count, Box::new(AnyOf(sets.collect::<std::io::Result<_>>()?)))),
+            _ => {
                 let mut set = BitSet::with_max_value(segment.max_doc());
-                for info in many {
-                    let mut postings = read(info)?;
+                sets.try_for_each(|postings| -> tantivy::Result<()> {
+                    let mut postings = postings?;
                     while postings.doc() != TERMINATED {
                         set.insert(postings.doc());
                         postings.advance();
                     }
-                }
+                    Ok(())
+                })?;
                 Some((count, Box::new(tantivy::query::BitSetDocSet::from(set))))
             }
         })
     }
 }
 
+/// Documents that are in one of few sets, each of which is only read where it is needed.
+struct AnyOf(Vec<SegmentPostings>);
+
+impl AnyOf {
+    fn first(&self) -> DocId {
+        self.0.iter().map(DocSet::doc).min().unwrap_or(TERMINATED)
+    }
+}
+
+impl DocSet for AnyOf {
+    fn advance(&mut self) -> DocId {
+        let doc = self.first();
+        self.0.iter_mut().filter(|set| set.doc() == doc).for_each(|set| _ = set.advance());
+        self.first()
+    }
+
+    fn seek(&mut self, target: DocId) -> DocId {
+        self.0.iter_mut().filter(|set| set.doc() < target).for_each(|set| _ = set.seek(target));
+        self.first()
+    }
+
+    fn doc(&self) -> DocId {
+        self.first()
+    }
+
+    fn size_hint(&self) -> u32 {
+        self.0.iter().map(DocSet::size_hint).sum()
+    }
+}
+
+/// Documents of a list, in their order.
+struct Listed {
+    docs: Vec<DocId>,
+    at: usize,
+}
+
+impl DocSet for Listed {
+    fn advance(&mut self) -> DocId {
+        self.at += 1;
+        self.doc()
+    }
+
+    fn doc(&self) -> DocId {
+        self.docs.get(self.at).copied().unwrap_or(TERMINATED)
+    }
+
+    fn size_hint(&self) -> u32 {
+        self.docs.len() as u32
+    }
+}
+
 impl Plan {
     /// Calls `each` for every live document of a segment that meets all clauses and the time range, with its arrival.
-    fn run(&self, segment: &SegmentReader, each: &mut dyn FnMut(i64, DocId)) -> tantivy::Result<()> {
+    fn run(&self, segment: &SegmentReader, store: &Store, each: &mut dyn FnMut(i64, DocId)) -> tantivy::Result<()> {
         let arrivals = || segment.fast_fields().i64(schema::FIRST);
         // A segment of another time is left unread. Without a time, the terms come first: an id is in few segments, and
         // to open a column costs more than to see that.
@@ -218,7 +278,7 @@ impl Plan {
         }
         let mut sets = Vec::with_capacity(self.clauses.len());
         for clause in &self.clauses {
-            let Some(set) = clause.documents(segment)? else { return Ok(()) };
+            let Some(set) = clause.documents(segment, store)? else { return Ok(()) };
             sets.push(set);
         }
         let first = first.map_or_else(arrivals, Ok)?;
@@ -248,12 +308,19 @@ impl Plan {
     }
 
     /// The first `most` candidates behind `after`, in order, and how many candidates there are in all.
-    fn candidates(&self, searcher: &Searcher, sort: Sort, after: Option<Rank>, most: usize) -> tantivy::Result<(Vec<Rank>, u64)> {
+    fn candidates(
+        &self,
+        store: &Store,
+        searcher: &Searcher,
+        sort: Sort,
+        after: Option<Rank>,
+        most: usize,
+    ) -> tantivy::Result<(Vec<Rank>, u64)> {
         let mut heap: BinaryHeap<Rank> = BinaryHeap::new();
         let mut all: Vec<Rank> = Vec::new();
         let mut total = 0;
         for (ord, segment) in searcher.segment_readers().iter().enumerate() {
-            self.run(segment, &mut |first, doc| {
+            self.run(segment, store, &mut |first, doc| {
                 total += 1;
                 let at = (if sort == Sort::Newest { !first } else { first }, DocAddress::new(ord as u32, doc));
                 if after.is_some_and(|a| at <= a) {
@@ -312,7 +379,7 @@ impl Store {
         let mut most = if limit < STEP { limit.max(1) + 32 } else { usize::MAX };
         let (mut after, mut matched) = (None, 0u64);
         loop {
-            let (places, total) = plan.candidates(&searcher, q.sort, after, most).map_err(self.error("search"))?;
+            let (places, total) = plan.candidates(self, &searcher, q.sort, after, most).map_err(self.error("search"))?;
             for step in places.chunks(STEP) {
                 for tested in self.test(&searcher, q, step)? {
                     let Some((stored, record)) = tested else { continue };
@@ -378,10 +445,10 @@ impl Store {
     /// When the index cannot be read.
     pub fn with_id(&self, id: &str, role: Option<Role>, limit: usize, seen: &mut Seen) -> Result<Vec<(StoredRecord, Record)>> {
         let searcher = self.searcher();
-        let mut clauses = vec![Clause::Terms(self.fields.ids, vec![id.to_lowercase()])];
+        let mut clauses = vec![Clause::Ids(vec![ids::hash(&id.to_lowercase())])];
         clauses.extend(role.map(|role| Clause::Terms(self.fields.terms, vec![schema::role_term(role).into()])));
         let plan = Plan { clauses, since: i64::MIN, until: i64::MAX, exact: false };
-        let (places, _) = plan.candidates(&searcher, Sort::Newest, None, usize::MAX).map_err(self.error("search"))?;
+        let (places, _) = plan.candidates(self, &searcher, Sort::Newest, None, usize::MAX).map_err(self.error("search"))?;
         let mut found = Vec::new();
         for (_, at) in places {
             if seen.0.contains(&at) {
@@ -424,10 +491,21 @@ impl Store {
     pub fn of_role(&self, role: Role, ids: &[&str], limit: usize) -> Result<Vec<Record>> {
         let searcher = self.searcher();
         let ids: Vec<String> = ids.iter().map(|id| id.to_lowercase()).collect();
-        let clauses = vec![Clause::Terms(self.fields.terms, vec![schema::role_term(role).into()]), Clause::Terms(self.fields.ids, ids)];
+        let hashes = ids.iter().map(|id| ids::hash(id)).collect();
+        let clauses = vec![Clause::Terms(self.fields.terms, vec![schema::role_term(role).into()]), Clause::Ids(hashes)];
         let plan = Plan { clauses, since: i64::MIN, until: i64::MAX, exact: false };
-        let (places, _) = plan.candidates(&searcher, Sort::Newest, None, limit).map_err(self.error("search"))?;
-        places.into_iter().map(|(_, at)| Ok(self.fetch(&searcher, at)?.derive())).collect()
+        let (places, _) = plan.candidates(self, &searcher, Sort::Newest, None, limit).map_err(self.error("search"))?;
+        let mut found = Vec::new();
+        for (_, at) in places {
+            let stored = self.fetch(&searcher, at)?;
+            let record = stored.derive();
+            let mut named = false;
+            stored.each_id(&record, &mut |own| named |= ids.contains(&own.to_lowercase()));
+            if named {
+                found.push(record);
+            }
+        }
+        Ok(found)
     }
 
     pub(super) fn io_error(&self, doing: &'static str) -> impl Fn(std::io::Error) -> StoreError + '_ {

@@ -20,7 +20,10 @@ mod engine;
 mod filter;
 mod find;
 mod guard;
+mod ids;
 mod merge;
+mod pack;
+mod records;
 mod scan;
 mod schema;
 #[cfg(test)]
@@ -182,5 +185,5 @@ pub struct Found {
 #[doc(hidden)]
 pub fn build_documents(records: &[StoredRecord]) -> usize {
     let (_, fields) = schema::schema();
-    records.iter().map(|r| schema::document(&fields, r, false).len()).sum()
+    records.iter().map(|r| schema::document(&fields, None, r, false).len()).sum()
 }

@@ -7,7 +7,7 @@ use std::ops::Bound;
 use tantivy::collector::Count;
 use tantivy::query::{BooleanQuery, Occur, Query, RangeQuery, TermQuery};
 use tantivy::schema::IndexRecordOption;
-use tantivy::{BitSet, DocAddress, DocSet, SegmentReader, TERMINATED, TantivyDocument, Term};
+use tantivy::{BitSet, DocAddress, DocSet, SegmentReader, TERMINATED, Term};
 
 /// A piece of the index that can be dropped as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,11 +45,9 @@ impl Store {
     pub fn scan(&self, each: &mut dyn FnMut(StoredRecord) -> bool) -> Result<()> {
         let searcher = self.searcher();
         for segment in searcher.segment_readers() {
-            let reader = segment.get_store_reader(1).map_err(self.io_error("read records"))?;
-            for doc in reader.iter::<TantivyDocument>(segment.alive_bitset()) {
-                let doc = doc.map_err(self.error("read records"))?;
-                let Some(bytes) = schema::record_bytes(&self.fields, &doc) else { continue };
-                let record = schema::decode(bytes).ok_or_else(|| self.damaged("a record cannot be decoded"))?;
+            let parts = self.parts(segment).map_err(self.error("read records"))?;
+            for packed in segment.doc_ids_alive().filter_map(|doc| parts.records.get(doc)) {
+                let record = self.unpacked(&searcher, packed)?;
                 if !each(record) {
                     return Ok(());
                 }

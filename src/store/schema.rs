@@ -2,15 +2,16 @@
 //!
 //! A change of anything here that makes old documents wrong or unreadable needs a new [`VERSION`].
 
+use super::pack::{self, Dictionary};
+use super::{ids, records};
 use crate::model::event::Action;
 use crate::model::record::{Recipient, Record, Role, Slot, StoredRecord};
-use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 use tantivy::schema::{BytesOptions, Field, IndexRecordOption, NumericOptions, STORED, Schema, TextFieldIndexing, TextOptions, Value};
 use tantivy::{TantivyDocument, Term};
 
 /// Version of the index format. An index of another version is refused, never touched.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Name of the (never filled) field that bears the version.
 const MARK: &str = "msgtrk_format_";
@@ -46,6 +47,8 @@ pub(super) mod prefix {
     pub const REJECT: &str = "R";
     pub const WITNESS: &str = "W";
     pub const REPORT: &str = "D";
+    /// A dictionary that records are packed with.
+    pub const DICTIONARY: &str = "Z";
     /// Personal data was taken out of it. Whoever writes the record anew for a late line leaves this out.
     pub const MASKED: &str = "M";
 }
@@ -67,7 +70,7 @@ pub(super) struct Fields {
     pub key: Field,
     /// Slot of a record whose queue id can come again (else the key is the slot).
     pub slot: Field,
-    /// Every id by which other records or people may name it.
+    /// Hashes of every id by which other records or people may name it.
     pub ids: Field,
     /// All other exact filters.
     pub terms: Field,
@@ -77,8 +80,10 @@ pub(super) struct Fields {
     pub first: Field,
     /// Last event, microseconds.
     pub last: Field,
-    /// Header and events.
+    /// Header and events, packed.
     pub record: Field,
+    /// A dictionary that records are packed with.
+    pub dictionary: Field,
     /// Key of a finished source.
     pub source_key: Field,
     /// JSON of a finished source.
@@ -97,12 +102,13 @@ pub(super) fn schema() -> (Schema, Fields) {
     let fields = Fields {
         key: b.add_text_field("key", exact()),
         slot: b.add_text_field("slot", exact()),
-        ids: b.add_text_field("ids", exact()),
+        ids: b.add_custom_field("ids", ids::EXTENSION, serde_json::json!({})),
         terms: b.add_text_field("terms", exact()),
         words: b.add_text_field("words", exact()),
         first: b.add_i64_field(FIRST, fast()),
         last: b.add_i64_field(LAST, fast()),
-        record: b.add_bytes_field("record", BytesOptions::default().set_stored()),
+        record: b.add_custom_field("record", records::EXTENSION, serde_json::json!({})),
+        dictionary: b.add_bytes_field("dictionary", BytesOptions::default().set_stored()),
         source_key: b.add_text_field("source_key", exact()),
         source: b.add_text_field("source", STORED),
     };
@@ -162,17 +168,18 @@ impl Filling<'_> {
         }
     }
 
-    /// Every id that [`StoredRecord::ids`] names, in lower case.
+    /// Every id that the record names.
     fn ids(&mut self, stored: &StoredRecord, r: &Record) {
-        let mut seen: FxHashSet<u64> = FxHashSet::default();
+        let mut hashes: SmallVec<[u8; 64]> = SmallVec::new();
         stored.each_id(r, &mut |id| {
-            if !seen.insert(xxhash_rust::xxh3::xxh3_64(id.as_bytes())) {
-                return;
-            }
             self.text.clear();
             push_lower(&mut self.text, id);
-            self.doc.add_text(self.fields.ids, &self.text);
+            let hash = ids::hash(&self.text).to_le_bytes();
+            if !hashes.as_chunks().0.contains(&hash) {
+                hashes.extend_from_slice(&hash);
+            }
         });
+        self.doc.add_custom(self.fields.ids, &hashes);
     }
 
     /// The terms of a record's exact filters. A witness is only found by the ids that it names, and counted.
@@ -258,8 +265,8 @@ pub(super) fn is_aborted(stored: &StoredRecord) -> bool {
 }
 
 /// The document of a record; `masked` if personal data was taken out of it.
-pub(super) fn document(fields: &Fields, stored: &StoredRecord, masked: bool) -> TantivyDocument {
-    let bytes = encode(stored);
+pub(super) fn document(fields: &Fields, dictionary: Option<&Dictionary>, stored: &StoredRecord, masked: bool) -> TantivyDocument {
+    let bytes = pack::pack(dictionary, encode(stored));
     let mut doc = TantivyDocument::with_capacity(bytes.len() + TERM_BYTES);
     doc.add_text(fields.key, &stored.key);
     if stored.reused {
@@ -268,7 +275,7 @@ pub(super) fn document(fields: &Fields, stored: &StoredRecord, masked: bool) -> 
     let record = stored.derive_bare();
     doc.add_i64(fields.first, record.arrival_date.micros);
     doc.add_i64(fields.last, record.last_event_date.micros);
-    doc.add_bytes(fields.record, &bytes);
+    doc.add_custom(fields.record, &bytes);
     if masked {
         doc.add_text(fields.terms, prefix::MASKED);
     }
@@ -294,14 +301,28 @@ pub(super) fn source_document(fields: &Fields, key: &str, json: &str) -> Tantivy
     doc
 }
 
+/// The document of a dictionary.
+pub(super) fn dictionary_document(fields: &Fields, dictionary: &[u8]) -> TantivyDocument {
+    let mut doc = TantivyDocument::default();
+    doc.add_text(fields.terms, prefix::MASKED);
+    doc.add_text(fields.terms, prefix::DICTIONARY);
+    doc.add_bytes(fields.dictionary, dictionary);
+    doc
+}
+
+/// The dictionary of a document, if it is one.
+pub(super) fn dictionary_of<'a>(fields: &Fields, doc: &'a TantivyDocument) -> Option<&'a [u8]> {
+    doc.get_first(fields.dictionary)?.as_bytes()
+}
+
+/// Whether a document is of a source or a dictionary.
+pub(super) fn is_no_record(fields: &Fields, doc: &TantivyDocument) -> bool {
+    doc.get_first(fields.source).is_some() || doc.get_first(fields.dictionary).is_some()
+}
+
 /// The JSON of a finished source, if the document is one.
 pub(super) fn source_of(fields: &Fields, doc: &TantivyDocument) -> Option<String> {
     Some(doc.get_first(fields.source)?.as_str()?.to_owned())
-}
-
-/// The record of a document; `None` if it bears none.
-pub(super) fn record_bytes<'a>(fields: &Fields, doc: &'a TantivyDocument) -> Option<&'a [u8]> {
-    doc.get_first(fields.record)?.as_bytes()
 }
 
 /// The term that names a record by its key.
@@ -313,7 +334,7 @@ const REUSED: u8 = 1;
 const OWN_KEY: u8 = 2;
 
 /// The stored form: flags, role, then length-prefixed key (where it is not the slot's), host, instance, queue id, mta; then the events.
-fn encode(r: &StoredRecord) -> Vec<u8> {
+pub(super) fn encode(r: &StoredRecord) -> Vec<u8> {
     let own_key = r.key != r.slot.key();
     let mut out = Vec::with_capacity(r.events.len() + 96);
     out.push(if r.reused { REUSED } else { 0 } | if own_key { OWN_KEY } else { 0 });

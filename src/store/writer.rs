@@ -1,7 +1,8 @@
 //! The one writer of an index: atomic commits, and merges that end before anything else begins.
 
-use super::engine::{Opened, engine_error, open_index, sync_dir};
+use super::engine::{Opened, dictionaries, engine_error, open_index, sync_dir};
 use super::guard::Latch;
+use super::pack::Packing;
 use super::schema::{self, Fields};
 use super::{Batch, CommitInfo, KeyFilter, Result, StoreError};
 use crate::model::record::StoredRecord;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tantivy::index::SegmentId;
 use tantivy::indexer::{IndexWriterOptions, NoMergePolicy, UserOperation};
-use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, TantivyDocument, Term};
+use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, Term};
 
 /// Name of the lock file; it holds the pid of the writing process.
 pub(super) const LOCK: &str = "msgtrk.lock";
@@ -36,6 +37,9 @@ pub struct Writer {
     /// The newest arrival of each segment that was looked at.
     pub(super) newest: HashMap<SegmentId, Option<i64>>,
     known: Option<KeyFilter>,
+    packing: Packing,
+    /// About how many records were ever stored.
+    stored: u64,
     _lock: File,
 }
 
@@ -43,23 +47,6 @@ pub(super) struct Open {
     pub(super) writer: IndexWriter,
     pub(super) index: Index,
     latch: Arc<Latch>,
-}
-
-/// What one piece of work became.
-struct Made {
-    put: Vec<(StoredRecord, TantivyDocument)>,
-    remove: Vec<String>,
-}
-
-impl Made {
-    fn new(fields: &Fields, (put, remove): (Vec<StoredRecord>, Vec<String>)) -> Self {
-        let document = |mut r: StoredRecord| {
-            let d = schema::document(fields, &r, false);
-            r.events = Vec::new();
-            (r, d)
-        };
-        Made { put: put.into_iter().map(document).collect(), remove }
-    }
 }
 
 fn lock(dir: &Path) -> Result<File> {
@@ -98,9 +85,13 @@ impl Writer {
         // An interrupted commit leaves files that belong to nothing. They must go: the same batch applied again would
         // want to write a deletion file of the very same name (it is made of segment and operation number) and fail for ever.
         writer.garbage_collect_files().wait().map_err(|e| engine_error(dir, "remove files of an interrupted commit", e))?;
+        let searcher = reader(dir, &index)?.searcher();
+        let packing = Packing::new(dictionaries(&searcher, &fields).map_err(|e| engine_error(dir, "read dictionaries", e))?);
         Ok(Writer {
             dir: dir.into(),
             fields,
+            packing,
+            stored: writer.commit_opstamp(),
             open: Some(Open { writer, index, latch }),
             window: super::merge::WINDOW,
             newest: HashMap::new(),
@@ -167,7 +158,7 @@ impl Writer {
             for some in older {
                 put += w.send_made(open, some, &make)?;
                 let positions = w.payload(open)?;
-                w.commit_one(open, &Batch { positions, ..Batch::default() })?;
+                w.commit_one(open, Batch { positions, ..Batch::default() })?;
             }
             put += w.send_made(open, last, &make)?;
             w.try_commit(open, batch)?;
@@ -196,26 +187,44 @@ impl Writer {
         from: Vec<T>,
         make: &(impl Fn(&KeyFilter, T) -> Result<(Vec<StoredRecord>, Vec<String>)> + Sync),
     ) -> Result<u64> {
-        let (dir, fields) = (self.dir.clone(), self.fields);
         let mut from = from.into_iter();
-        let mut put = 0;
+        let mut sent = 0;
         loop {
             let some: Vec<T> = from.by_ref().take(CHUNK).collect();
-            let (Some(known), false) = (&self.known, some.is_empty()) else { return Ok(put) };
-            let made: Vec<Made> = some.into_par_iter().map(|t| make(known, t).map(|m| Made::new(&fields, m))).collect::<Result<_>>()?;
-            let mut ops = Vec::with_capacity(made.len());
-            for m in made {
-                ops.extend(m.remove.iter().map(|key| UserOperation::Delete(schema::key_term(&fields, key))));
-                put += m.put.len() as u64;
-                for (record, document) in m.put {
-                    if self.note_key(&record) {
-                        ops.push(UserOperation::Delete(schema::key_term(&fields, &record.key)));
-                    }
-                    ops.push(UserOperation::Add(document));
-                }
-            }
-            open.writer.run(ops).map_err(|e| engine_error(&dir, "index", e))?;
+            let (Some(known), false) = (&self.known, some.is_empty()) else { return Ok(sent) };
+            let made: Vec<_> = some.into_par_iter().map(|t| make(known, t)).collect::<Result<_>>()?;
+            let (put, remove): (Vec<_>, Vec<_>) = made.into_iter().unzip();
+            let put: Vec<StoredRecord> = put.into_iter().flatten().collect();
+            let mut ops: Vec<UserOperation> = self.removals(remove.iter().flatten()).collect();
+            sent += put.len() as u64;
+            self.put(&mut ops, put, false);
+            self.run(open, ops)?;
         }
+    }
+
+    fn removals<'a>(&self, keys: impl Iterator<Item = &'a String>) -> impl Iterator<Item = UserOperation> {
+        let fields = self.fields;
+        keys.map(move |key| UserOperation::Delete(schema::key_term(&fields, key)))
+    }
+
+    /// What stores records: each after the deletion of what its key had.
+    fn put(&mut self, ops: &mut Vec<UserOperation>, records: Vec<StoredRecord>, masked: bool) {
+        let fields = self.fields;
+        let dictionary = self.packing.learn(&records, self.stored, schema::encode);
+        self.stored += records.len() as u64;
+        ops.extend(dictionary.map(|bytes| UserOperation::Add(schema::dictionary_document(&fields, &bytes))));
+        let dictionary = self.packing.latest();
+        let documents: Vec<_> = records.par_iter().map(|r| schema::document(&fields, dictionary, r, masked)).collect();
+        for (record, document) in records.iter().zip(documents) {
+            if self.note_key(record) {
+                ops.push(UserOperation::Delete(schema::key_term(&fields, &record.key)));
+            }
+            ops.push(UserOperation::Add(document));
+        }
+    }
+
+    fn run(&self, open: &Open, ops: Vec<UserOperation>) -> Result<()> {
+        open.writer.run(ops).map(drop).map_err(|e| engine_error(&self.dir, "index", e))
     }
 
     fn payload(&self, open: &Open) -> Result<String> {
@@ -260,17 +269,18 @@ impl Writer {
         let (older, last) = self.bulk_by_window(std::mem::take(&mut batch.put), arrival);
         for put in older {
             let (masked, positions) = (batch.masked, self.payload(open)?);
-            self.commit_one(open, &Batch { put, masked, positions, ..Batch::default() })?;
+            self.commit_one(open, Batch { put, masked, positions, ..Batch::default() })?;
         }
         batch.put = last;
-        self.commit_one(open, &batch)
+        self.commit_one(open, batch)
     }
 
-    fn commit_one(&mut self, open: &mut Open, batch: &Batch) -> Result<()> {
+    pub(super) fn commit_one(&mut self, open: &mut Open, mut batch: Batch) -> Result<()> {
+        let positions = std::mem::take(&mut batch.positions);
         self.send(open, batch)?;
         let fail = |e| engine_error(&self.dir, "commit", e);
         let mut prepared = open.writer.prepare_commit().map_err(fail)?;
-        prepared.set_payload(&batch.positions);
+        prepared.set_payload(&positions);
         prepared.commit().map_err(fail)?;
         sync_dir(&self.dir)
     }
@@ -292,32 +302,26 @@ impl Writer {
         self.apply(batch)
     }
 
-    /// Hands a batch to the indexing threads: removals first, then each record after the deletion of what its key had.
-    fn send(&mut self, open: &Open, batch: &Batch) -> Result<()> {
-        let dir = self.dir.clone();
-        let fail = |e| engine_error(&dir, "index", e);
-        let run = |ops: Vec<UserOperation>| open.writer.run(ops).map(drop).map_err(fail);
+    /// Hands a batch to the indexing thread, removals first.
+    fn send(&mut self, open: &Open, batch: Batch) -> Result<()> {
         if let Some(before) = batch.expire_before {
-            open.writer.delete_query(super::scan::expired(&self.fields, before)).map_err(fail)?;
+            let expired = super::scan::expired(&self.fields, before);
+            open.writer.delete_query(expired).map_err(|e| engine_error(&self.dir, "index", e))?;
         }
-        let mut ops: Vec<UserOperation> =
-            batch.remove.iter().map(|key| UserOperation::Delete(schema::key_term(&self.fields, key))).collect();
+        let mut ops: Vec<UserOperation> = self.removals(batch.remove.iter()).collect();
         for (key, json) in &batch.sources {
             ops.push(UserOperation::Delete(Term::from_field_text(self.fields.source_key, key)));
             ops.push(UserOperation::Add(schema::source_document(&self.fields, key, json)));
         }
-        for chunk in batch.put.chunks(CHUNK) {
-            let fields = self.fields;
-            let documents: Vec<_> = chunk.par_iter().map(|r| schema::document(&fields, r, batch.masked)).collect();
-            for (record, document) in chunk.iter().zip(documents) {
-                if self.note_key(record) {
-                    ops.push(UserOperation::Delete(schema::key_term(&fields, &record.key)));
-                }
-                ops.push(UserOperation::Add(document));
+        let mut put = batch.put.into_iter();
+        loop {
+            let some: Vec<StoredRecord> = put.by_ref().take(CHUNK).collect();
+            if some.is_empty() {
+                return self.run(open, ops);
             }
-            run(std::mem::take(&mut ops))?;
+            self.put(&mut ops, some, batch.masked);
+            self.run(open, std::mem::take(&mut ops))?;
         }
-        run(ops)
     }
 
     /// Adds a record's key and slot to what is known; says whether the key may be stored already.
@@ -332,11 +336,14 @@ impl Writer {
     }
 }
 
+fn reader(dir: &Path, index: &Index) -> Result<IndexReader> {
+    index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into().map_err(|e| engine_error(dir, "open reader", e))
+}
+
 /// The filter of all keys and slots in an index.
 fn read_known(dir: &Path, index: &Index, fields: &Fields) -> Result<KeyFilter> {
     let fail = |e| engine_error(dir, "read keys", e);
-    let reader: IndexReader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into().map_err(fail)?;
-    let searcher = reader.searcher();
+    let searcher = reader(dir, index)?.searcher();
     let mut dictionaries = Vec::new();
     for segment in searcher.segment_readers() {
         for field in [fields.key, fields.slot] {
