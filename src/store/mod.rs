@@ -16,6 +16,7 @@
 //! A record is one document however many recipients it has; such a one costs memory of a few times its size.
 
 mod check;
+mod clause;
 mod engine;
 mod filter;
 mod find;
