@@ -20,6 +20,15 @@ pub struct Incarnation<'a> {
     pub events: Vec<&'a [u8]>,
 }
 
+impl Incarnation<'_> {
+    /// Whether its events are all that `encoded` (what it was split from) holds, and stand there in this order.
+    pub fn is_whole(&self, encoded: &[u8]) -> bool {
+        let mut at = encoded.as_ptr();
+        let next = |e: &&[u8]| e.as_ptr() == std::mem::replace(&mut at, e.as_ptr_range().end);
+        self.events.iter().all(next) && at == encoded.as_ptr_range().end
+    }
+}
+
 struct Item<'a> {
     order: (i64, u8, u64),
     event: Event<'a>,
