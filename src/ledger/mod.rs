@@ -41,10 +41,11 @@ struct Open {
     latest: u32,
 }
 
-/// Where an event lies in [`Ledger::events`].
+/// Where an event lies in [`Ledger::chunks`].
 #[derive(Debug)]
 struct Place {
-    start: usize,
+    chunk: u32,
+    start: u32,
     len: u32,
     /// The place of the slot's event before this one; [`NONE`] for its first.
     before: u32,
@@ -52,6 +53,8 @@ struct Place {
 
 /// No place.
 const NONE: u32 = u32::MAX;
+/// Bytes of events that lie together; one that is longer lies alone.
+const CHUNK: usize = 1 << 20;
 
 /// A slot's new events, on their way to the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,9 +99,13 @@ pub struct Ledger {
     slots: HashMap<Box<[u8]>, Open, FxBuildHasher>,
     /// Bytes that `slots` takes.
     slot_bytes: usize,
-    /// The encoded events of all slots, as they came. Kept for the next portion: fresh memory costs more than what is written to it.
-    events: Vec<u8>,
+    /// The encoded events of all slots, as they came.
+    chunks: Vec<Vec<u8>>,
+    /// Bytes in `chunks`.
+    event_bytes: usize,
     places: Vec<Place>,
+    /// Chunks of portions before: fresh memory costs more than what is written to it.
+    spare: Vec<Vec<u8>>,
     scratch: Vec<u8>,
     /// Events that were left out because their slot was full.
     pub overfull: u64,
@@ -125,7 +132,7 @@ pub struct Entry<'a> {
 impl Ledger {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.events.len() + self.places.len() * size_of::<Place>() + self.slot_bytes
+        self.event_bytes + self.places.len() * size_of::<Place>() + self.slot_bytes
     }
 
     /// Slots held.
@@ -164,12 +171,19 @@ impl Ledger {
             self.overfull += 1;
             return;
         }
-        let start = self.events.len();
-        encode(&mut self.events, &e.head, e.spans, e.line, e.extra);
-        let len = self.events.len() - start;
+        let most = e.line.len() + e.extra.len() + (e.spans.len() + 4) * 16;
+        if self.chunks.last().is_none_or(|c| c.len() + most > CHUNK) {
+            self.chunks.push(self.spare.pop().unwrap_or_else(|| Vec::with_capacity(CHUNK)));
+        }
+        let number = self.chunks.len() - 1;
+        let Some(chunk) = self.chunks.last_mut() else { return };
+        let start = chunk.len();
+        encode(chunk, &e.head, e.spans, e.line, e.extra);
+        let len = chunk.len() - start;
         open.bytes += len;
+        self.event_bytes += len;
         let before = std::mem::replace(&mut open.latest, self.places.len() as u32);
-        self.places.push(Place { start, len: len as u32, before });
+        self.places.push(Place { chunk: number as u32, start: start as u32, len: len as u32, before });
     }
 
     /// Hands out all that was gathered; the table is empty then.
@@ -177,8 +191,13 @@ impl Ledger {
         self.slot_bytes = 0;
         let slots: Vec<(Box<[u8]>, Open)> = self.slots.drain().collect();
         let changes = slots.into_par_iter().filter_map(|(key, open)| self.change(&key, &open)).collect();
-        self.events.clear();
         self.places.clear();
+        self.event_bytes = 0;
+        let emptied = |mut chunk: Vec<u8>| {
+            chunk.clear();
+            chunk
+        };
+        self.spare.extend(self.chunks.drain(..).map(emptied));
         changes
     }
 
@@ -204,7 +223,7 @@ impl Ledger {
     fn latest_first(&self, open: &Open) -> impl Iterator<Item = &[u8]> {
         let place = |n: u32| self.places.get(n as usize);
         let places = std::iter::successors(place(open.latest), move |p| place(p.before));
-        places.filter_map(|p| self.events.get(p.start..p.start + p.len as usize))
+        places.filter_map(|p| self.chunks.get(p.chunk as usize)?.get(p.start as usize..(p.start + p.len) as usize))
     }
 
     fn change(&self, key: &[u8], open: &Open) -> Option<Change> {
