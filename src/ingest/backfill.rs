@@ -326,28 +326,20 @@ impl Run<'_, '_> {
     fn read(&mut self, mut blocks: Blocks, mut fold: Fold, before: Extra, recalled: Option<FileState>) -> Result<StreamState, FileError> {
         let parsers = Arc::clone(&self.options.parsers);
         let start = blocks.consumed();
-        let mut file = OneFile { before, counts: Counts::default(), failed: None, unfinished: None, sheet: fold.sheet().clone() };
-        let mut last: Option<Parsed> = None;
+        let mut file = OneFile { before, sheet: fold.sheet().clone(), ..OneFile::default() };
         let mut outcome = Ok(());
         loop {
             // A block that was taken counts as read in the file's state: ask before taking it.
-            let taken = if self.stopped() { Ok(None) } else { blocks.next() };
-            let block = taken.unwrap_or_else(|error| {
-                file.failed = Some(error);
-                None
-            });
-            let ended = block.is_none();
-            if let Some(buffer) = file.step(&parsers, &mut fold, &mut self.ledger, &mut last, block) {
-                blocks.give_back(buffer);
-            }
+            let more = !self.stopped();
+            file.step(&parsers, &mut fold, &mut self.ledger, &mut blocks, more);
             self.progress.position(self.done + blocks.disk_position());
-            if ended {
+            if file.is_idle() {
                 break;
             }
             if self.ledger.bytes() > self.options.budget {
-                // The file's state covers every block that was taken: fold the one that was just parsed, too.
-                if let Some(buffer) = file.step(&parsers, &mut fold, &mut self.ledger, &mut last, None) {
-                    blocks.give_back(buffer);
+                // The file's state covers every block that was taken: those on their way are folded, too.
+                while !file.is_idle() {
+                    file.step(&parsers, &mut fold, &mut self.ledger, &mut blocks, false);
                 }
                 self.note(&blocks, &file, &fold, false);
                 outcome = self.commit();
@@ -431,12 +423,15 @@ impl Run<'_, '_> {
     }
 }
 
-/// A block and what its lines say.
-type Parsed = (Block, Vec<Chunk>);
-
+/// A file in the making: one block is folded while the next is parsed and the one behind that is read.
+#[derive(Default)]
 struct OneFile {
     before: Extra,
     counts: Counts,
+    /// Read, not parsed yet.
+    read: Option<Block>,
+    /// Parsed, not folded yet: a block and what its lines say.
+    parsed: Option<(Block, Vec<Chunk>)>,
     failed: Option<SourceError>,
     /// The state before a last line without newline: it may be read once more, when it is whole.
     unfinished: Option<StreamState>,
@@ -445,34 +440,42 @@ struct OneFile {
 }
 
 impl OneFile {
-    /// Parses `block` while the block before it (`last`) is folded; then `block` is the last one. Returns the folded one's buffer.
-    fn step(
-        &mut self,
-        parsers: &Arc<Parsers>,
-        fold: &mut Fold,
-        ledger: &mut Ledger,
-        last: &mut Option<Parsed>,
-        block: Option<Block>,
-    ) -> Option<Vec<u8>> {
-        let sheet = &self.sheet;
-        let parse = |b: Block| {
-            let chunks = parse_block(parsers, sheet, &b.bytes);
-            (b, chunks)
-        };
-        let fold_last = || {
-            if let Some((block, chunks)) = last.as_ref() {
-                self.unfinished = (!block.bytes.ends_with(b"\n")).then(|| fold.state());
-                fold.block(ledger, &block.bytes, chunks);
+    /// Whether nothing is on its way.
+    fn is_idle(&self) -> bool {
+        self.read.is_none() && self.parsed.is_none()
+    }
+
+    /// Brings every block one step further, and reads another where `more` says so.
+    fn step(&mut self, parsers: &Arc<Parsers>, fold: &mut Fold, ledger: &mut Ledger, blocks: &mut Blocks, more: bool) {
+        let OneFile { counts, read, parsed, failed, unfinished, sheet, .. } = self;
+        let (to_parse, to_fold) = (read.take(), parsed.take());
+        rayon::in_place_scope(|scope| {
+            scope.spawn(|_| {
+                *parsed = to_parse.map(|block| {
+                    let chunks = parse_block(parsers, sheet, &block.bytes);
+                    (block, chunks)
+                });
+            });
+            scope.spawn(|_| {
+                if let Some((block, chunks)) = &to_fold {
+                    *unfinished = (!block.bytes.ends_with(b"\n")).then(|| fold.state());
+                    fold.block(ledger, &block.bytes, chunks);
+                }
+            });
+            // On this thread, which may have to wait: those that compute are for all.
+            if more && failed.is_none() {
+                blocks.next().map_or_else(|e| *failed = Some(e), |block| *read = block);
             }
-        };
-        let (parsed, ()) = rayon::join(|| block.map(parse), fold_last);
-        if let Some((_, chunks)) = &parsed {
-            chunks.iter().for_each(|c| self.counts.add(&c.counts));
+        });
+        if let Some((_, chunks)) = parsed {
+            chunks.iter().for_each(|c| counts.add(&c.counts));
             if let Some(after) = chunks.last().and_then(|c| c.after.as_ref()) {
-                self.sheet.clone_from(after);
+                sheet.clone_from(after);
             }
         }
-        std::mem::replace(last, parsed).map(|(b, _)| b.bytes)
+        if let Some((block, _)) = to_fold {
+            blocks.give_back(block.bytes);
+        }
     }
 }
 

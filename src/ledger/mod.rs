@@ -1,17 +1,19 @@
 //! Folds events into records: a table of what was learnt since the last commit, over the store.
 //!
 //! The table holds *changes*: the events of each slot (host, instance, queue id) in their encoded
-//! form, one behind the other. [`Ledger::drain`] hands them out at a commit; [`merge`] then joins a
+//! form, those of all slots one behind the other as they came. [`Ledger::drain`] hands them out at a commit; [`merge`] then joins a
 //! slot's new events with those the store has and says which records are to be written. Fold is set
 //! union, so nothing depends on order or repetition (R1), and memory is bounded by committing when
 //! [`Ledger::bytes`] passes a budget, whatever the input.
 
 use crate::model::event::{Head, Span, decode_all, encode};
-use crate::model::incarnation;
+use crate::model::incarnation::{self, Incarnation};
 use crate::model::record::{Role, Slot, StoredRecord};
 use hashbrown::HashMap;
+use rayon::prelude::*;
 use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 /// The most bytes of events that one slot may gather between two commits (R6); what goes beyond is counted and left out.
 pub const MAX_SLOT_BYTES: usize = 64 << 20;
@@ -29,15 +31,30 @@ pub struct Origin {
     pub role: Role,
 }
 
-/// Room that a slot begins with: most messages' events take some hundred bytes.
-const FIRST_BYTES: usize = 512;
-
 #[derive(Debug)]
 struct Open {
     role: Role,
     reused: bool,
-    events: Vec<u8>,
+    /// Bytes of its events.
+    bytes: usize,
+    /// Its latest event, in [`Ledger::places`].
+    latest: u32,
 }
+
+/// Where an event lies in [`Ledger::chunks`].
+#[derive(Debug)]
+struct Place {
+    chunk: u32,
+    start: u32,
+    len: u32,
+    /// The place of the slot's event before this one; [`NONE`] for its first.
+    before: u32,
+}
+
+/// No place.
+const NONE: u32 = u32::MAX;
+/// Bytes of events that lie together; one that is longer lies alone.
+const CHUNK: usize = 1 << 20;
 
 /// A slot's new events, on their way to the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,8 +97,16 @@ pub struct Merged {
 pub struct Ledger {
     origins: Vec<Origin>,
     slots: HashMap<Box<[u8]>, Open, FxBuildHasher>,
+    /// Bytes that `slots` takes.
+    slot_bytes: usize,
+    /// The encoded events of all slots, as they came.
+    chunks: Vec<Vec<u8>>,
+    /// Bytes in `chunks`.
+    event_bytes: usize,
+    places: Vec<Place>,
+    /// Chunks of portions before: fresh memory costs more than what is written to it.
+    spare: Vec<Vec<u8>>,
     scratch: Vec<u8>,
-    bytes: usize,
     /// Events that were left out because their slot was full.
     pub overfull: u64,
 }
@@ -107,7 +132,7 @@ pub struct Entry<'a> {
 impl Ledger {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.event_bytes + self.places.len() * size_of::<Place>() + self.slot_bytes
     }
 
     /// Slots held.
@@ -137,32 +162,49 @@ impl Ledger {
         let open = match self.slots.get_mut(self.scratch.as_slice()) {
             Some(open) => open,
             None => {
-                self.bytes += self.scratch.len() + size_of::<Open>() + 64;
-                let open = Open { role: e.role, reused: reused(), events: Vec::with_capacity(FIRST_BYTES) };
-                self.bytes += FIRST_BYTES;
+                self.slot_bytes += self.scratch.len() + size_of::<Open>() + 64;
+                let open = Open { role: e.role, reused: reused(), bytes: 0, latest: NONE };
                 self.slots.entry(self.scratch.as_slice().into()).or_insert(open)
             }
         };
-        if open.events.len() > MAX_SLOT_BYTES {
+        if open.bytes > MAX_SLOT_BYTES || self.places.len() >= NONE as usize {
             self.overfull += 1;
             return;
         }
-        let before = open.events.capacity();
-        encode(&mut open.events, &e.head, e.spans, e.line, e.extra);
-        self.bytes += open.events.capacity() - before;
+        let most = e.line.len() + e.extra.len() + (e.spans.len() + 4) * 16;
+        if self.chunks.last().is_none_or(|c| c.len() + most > CHUNK) {
+            self.chunks.push(self.spare.pop().unwrap_or_else(|| Vec::with_capacity(CHUNK)));
+        }
+        let number = self.chunks.len() - 1;
+        let Some(chunk) = self.chunks.last_mut() else { return };
+        let start = chunk.len();
+        encode(chunk, &e.head, e.spans, e.line, e.extra);
+        let len = chunk.len() - start;
+        open.bytes += len;
+        self.event_bytes += len;
+        let before = std::mem::replace(&mut open.latest, self.places.len() as u32);
+        self.places.push(Place { chunk: number as u32, start: start as u32, len: len as u32, before });
     }
 
     /// Hands out all that was gathered; the table is empty then.
     pub fn drain(&mut self) -> Vec<Change> {
-        self.bytes = 0;
-        let slots = std::mem::take(&mut self.slots);
-        slots.into_iter().filter_map(|(key, open)| self.change(&key, open.role, open.reused, open.events)).collect()
+        self.slot_bytes = 0;
+        let slots: Vec<(Box<[u8]>, Open)> = self.slots.drain().collect();
+        let changes = slots.into_par_iter().filter_map(|(key, open)| self.change(&key, &open)).collect();
+        self.places.clear();
+        self.event_bytes = 0;
+        let emptied = |mut chunk: Vec<u8>| {
+            chunk.clear();
+            chunk
+        };
+        self.spare.extend(self.chunks.drain(..).map(emptied));
+        changes
     }
 
     /// What was gathered under slots that name an id, the ledger staying as it is. Looks at every event held.
     pub fn naming(&self, id: &[u8]) -> Vec<Change> {
-        let named = self.slots.iter().filter(|(key, open)| key.get(4..) == Some(id) || names(&open.events, id));
-        named.filter_map(|(key, open)| self.change(key, open.role, open.reused, open.events.clone())).collect()
+        let named = self.slots.iter().filter(|(key, open)| key.get(4..) == Some(id) || self.latest_first(open).any(|e| names(e, id)));
+        named.filter_map(|(key, open)| self.change(key, open)).collect()
     }
 
     /// What was gathered of a slot, the ledger staying as it is.
@@ -172,16 +214,25 @@ impl Ledger {
         let found = origins.filter_map(|(n, _)| {
             let key = [&(n as u32).to_le_bytes(), slot.queue_id.as_bytes()].concat();
             let open = self.slots.get(key.as_slice())?;
-            self.change(&key, open.role, open.reused, open.events.clone())
+            self.change(&key, open)
         });
         found.collect()
     }
 
-    fn change(&self, key: &[u8], role: Role, reused: bool, events: Vec<u8>) -> Option<Change> {
+    /// A slot's events, the latest one first.
+    fn latest_first(&self, open: &Open) -> impl Iterator<Item = &[u8]> {
+        let place = |n: u32| self.places.get(n as usize);
+        let places = std::iter::successors(place(open.latest), move |p| place(p.before));
+        places.filter_map(|p| self.chunks.get(p.chunk as usize)?.get(p.start as usize..(p.start + p.len) as usize))
+    }
+
+    fn change(&self, key: &[u8], open: &Open) -> Option<Change> {
+        let mut events: SmallVec<[&[u8]; 16]> = self.latest_first(open).collect();
+        events.reverse();
         let origin = self.origins.get(u32::from_le_bytes(key.get(..4)?.try_into().ok()?) as usize)?;
         let queue_id = String::from_utf8_lossy(key.get(4..)?).into_owned();
         let slot = Slot { host: origin.host.clone(), instance: origin.instance.clone(), queue_id };
-        Some(Change { slot, mta: origin.mta.clone(), role, reused, events })
+        Some(Change { slot, mta: origin.mta.clone(), role: open.role, reused: open.reused, events: events.concat() })
     }
 }
 
@@ -189,28 +240,25 @@ impl Ledger {
 ///
 /// A record that would be written as it already is, is left alone: a second reading of a log changes nothing.
 pub fn merge(change: Change, stored: &[StoredRecord]) -> Merged {
-    let mut all = change.events;
+    let Change { slot, mta, role, reused, events: mut all } = change;
     for record in stored {
         all.extend_from_slice(&record.events);
     }
-    let mut merged = Merged::default();
-    let mut keys = Vec::new();
-    for incarnation in incarnation::split(&all, change.reused) {
-        let key = if change.reused { change.slot.key_at(incarnation.began) } else { change.slot.key() };
-        keys.push(key.clone());
-        let events: Vec<u8> = incarnation.events.concat();
+    // Most are one message's events as they are.
+    let own = |i: Incarnation| (i.began, (!i.is_whole(&all)).then(|| i.events.concat()));
+    let parts: SmallVec<[(i64, Option<Vec<u8>>); 1]> = incarnation::split(&all, reused).into_iter().map(own).collect();
+    let names = std::iter::repeat_n((slot, mta), parts.len());
+    let (mut put, mut same) = (Vec::new(), Vec::new());
+    for ((began, events), (slot, mta)) in parts.into_iter().zip(names) {
+        let key = if reused { slot.key_at(began) } else { slot.key() };
+        let events = events.unwrap_or_else(|| std::mem::take(&mut all));
         if stored.iter().any(|s| s.key == key && s.events == events) {
-            continue;
+            same.push(key);
+        } else {
+            put.push(StoredRecord { key, slot, reused, mta, role, events });
         }
-        merged.put.push(StoredRecord {
-            key,
-            slot: change.slot.clone(),
-            reused: change.reused,
-            mta: change.mta.clone(),
-            role: change.role,
-            events,
-        });
     }
-    merged.remove = stored.iter().filter(|s| !keys.contains(&s.key)).map(|s| s.key.clone()).collect();
-    merged
+    let is_there = |key: &String| same.contains(key) || put.iter().any(|p: &StoredRecord| p.key == *key);
+    let remove = stored.iter().map(|s| &s.key).filter(|key| !is_there(key)).cloned().collect();
+    Merged { put, remove }
 }

@@ -443,24 +443,27 @@ impl<'a> Event<'a> {
     ///
     /// Host, MTA and queue id are those of the record and not hashed again.
     pub fn identity(&self) -> u64 {
-        self.identity_with(&mut Vec::new())
-    }
-
-    fn identity_with(&self, scratch: &mut Vec<u8>) -> u64 {
-        let base = base_identity(scratch, self.head.kind, self.head.action, yearless(self.head.written), self.fields());
+        let mut scratch = Vec::with_capacity(512);
+        let base = base_identity(&mut scratch, self.head.kind, self.head.action, yearless(self.head.written), self.fields());
         with_ordinal(base, self.head.ordinal)
     }
 
     /// The order of events in a record: time, then rank of kind, then identity, so that it never depends on input order.
     /// An attempt that ended a recipient comes after one that did not, so that a deferral and a delivery of one second never change places.
     pub fn order(&self) -> (i64, u8, u64) {
-        self.order_with(&mut Vec::new())
+        let (time, rank) = self.rank();
+        (time, rank, self.identity())
     }
 
-    /// As [`Event::order`]; `scratch` is overwritten.
-    pub(super) fn order_with(&self, scratch: &mut Vec<u8>) -> (i64, u8, u64) {
+    /// [`Event::order`] as far as it can be told without the identity.
+    pub(super) fn rank(&self) -> (i64, u8) {
         let ends = self.head.kind == Kind::Attempt && self.head.action.is_some_and(|a| a != Action::Delayed);
-        (self.head.time, self.head.kind.rank() + u8::from(ends), self.identity_with(scratch))
+        (self.head.time, self.head.kind.rank() + u8::from(ends))
+    }
+
+    /// What events of the same identity have in common, and can be told at a glance: kind, action, second of the day, ordinal.
+    pub(super) fn glance(&self) -> (Kind, Option<Action>, i64, u32) {
+        (self.head.kind, self.head.action, self.head.written.rem_euclid(86_400), self.head.ordinal)
     }
 }
 

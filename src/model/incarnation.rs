@@ -10,6 +10,7 @@
 use super::event::{Action, Event, Field, Kind};
 use super::time::{Precision, SECOND};
 use rustc_hash::FxHashSet;
+use std::cell::OnceCell;
 
 /// One message's share of a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,13 +21,28 @@ pub struct Incarnation<'a> {
     pub events: Vec<&'a [u8]>,
 }
 
+impl Incarnation<'_> {
+    /// Whether its events are all that `encoded` (what it was split from) holds, and stand there in this order.
+    pub fn is_whole(&self, encoded: &[u8]) -> bool {
+        let mut at = encoded.as_ptr();
+        let next = |e: &&[u8]| e.as_ptr() == std::mem::replace(&mut at, e.as_ptr_range().end);
+        self.events.iter().all(next) && at == encoded.as_ptr_range().end
+    }
+}
+
 struct Item<'a> {
-    order: (i64, u8, u64),
+    /// [`Event::order`] is the rank and the identity; the latter is only asked for where two are alike without it.
+    rank: (i64, u8),
+    identity: OnceCell<u64>,
     event: Event<'a>,
     bytes: &'a [u8],
 }
 
 impl Item<'_> {
+    fn identity(&self) -> u64 {
+        *self.identity.get_or_init(|| self.event.identity())
+    }
+
     fn second(&self) -> i64 {
         self.event.head.time.div_euclid(SECOND)
     }
@@ -38,7 +54,12 @@ impl Item<'_> {
 
     /// [`Event::order`], and for what is alike in it the bytes.
     fn compare(&self, other: &Self) -> std::cmp::Ordering {
-        self.order.cmp(&other.order).then(self.bytes.cmp(other.bytes))
+        self.rank.cmp(&other.rank).then_with(|| self.identity().cmp(&other.identity())).then_with(|| self.bytes.cmp(other.bytes))
+    }
+
+    /// Same identity side by side.
+    fn by_identity(&self, other: &Self) -> std::cmp::Ordering {
+        self.event.glance().cmp(&other.event.glance()).then_with(|| self.identity().cmp(&other.identity()))
     }
 }
 
@@ -49,8 +70,8 @@ pub fn split<'a>(encoded: &'a [u8], reused: bool) -> Vec<Incarnation<'a>> {
     if reused {
         // A second of which all events bear decimals has an order of its own; else ranks are the order that is sure.
         let coarse: FxHashSet<i64> = items.iter().filter(|i| i.event.head.precision == Precision::Second).map(Item::second).collect();
-        let within = |i: &Item| if coarse.contains(&i.second()) { 0 } else { i.order.0 };
-        items.sort_by_key(|i| (i.second(), within(i), i.order.1, !i.is_named(), i.order.0, i.order.2));
+        let within = |i: &Item| if coarse.contains(&i.second()) { 0 } else { i.rank.0 };
+        items.sort_by_key(|i| (i.second(), within(i), i.rank.1, !i.is_named(), i.rank.0, i.identity()));
     }
     let mut out: Vec<(i64, Vec<Item>)> = Vec::new();
     let mut state = State::default();
@@ -82,17 +103,16 @@ pub fn is_aborted(encoded: &[u8]) -> bool {
 
 fn distinct(encoded: &[u8]) -> Vec<Item<'_>> {
     let mut items: Vec<Item> = Vec::new();
-    let mut scratch = Vec::with_capacity(256);
     let mut rest = encoded;
     while let Some((event, after)) = Event::decode(rest) {
         let bytes = rest.get(..rest.len() - after.len()).unwrap_or_default();
-        items.push(Item { order: event.order_with(&mut scratch), event, bytes });
+        items.push(Item { rank: event.rank(), identity: OnceCell::new(), event, bytes });
         rest = after;
     }
     // Same identity side by side in order of time; of those that are near each other the finest stays.
-    items.sort_by(|a, b| a.order.2.cmp(&b.order.2).then(a.order.cmp(&b.order)).then(a.bytes.cmp(b.bytes)));
+    items.sort_by(|a, b| a.by_identity(b).then_with(|| a.compare(b)));
     items.dedup_by(|later, kept| {
-        let same = later.order.2 == kept.order.2 && near(&later.event, &kept.event);
+        let same = later.by_identity(kept).is_eq() && near(&later.event, &kept.event);
         if same && later.event.head.precision > kept.event.head.precision {
             std::mem::swap(later, kept);
         }

@@ -63,12 +63,12 @@ pub const MAX_KEY: usize = 1024;
 impl Slot {
     /// `host/instance/queue id`, the key of records whose ids are unique.
     pub fn key(&self) -> String {
-        bounded(format!("{}/{}/{}", self.host, self.instance, self.queue_id))
+        bounded([&self.host, "/", &self.instance, "/", &self.queue_id].concat())
     }
 
     /// The key of the incarnation that began at `seconds` since 1970, for ids that return.
     pub fn key_at(&self, seconds: i64) -> String {
-        bounded(format!("{}/{}/{}/{seconds}", self.host, self.instance, self.queue_id))
+        bounded([&self.host, "/", &self.instance, "/", &self.queue_id, "/", &seconds.to_string()].concat())
     }
 }
 

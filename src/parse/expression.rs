@@ -5,6 +5,7 @@ use regex_automata::meta::{Builder, Cache, Regex};
 use regex_automata::util::primitives::NonMaxUsize;
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input};
+use regex_syntax::hir::literal::Extractor;
 use regex_syntax::hir::{Hir, HirKind, Look};
 use std::collections::BTreeMap;
 
@@ -20,10 +21,14 @@ pub struct Expression {
     tail: Vec<u8>,
     /// Fixed texts that stand in every match, in this order.
     pieces: Vec<Finder<'static>>,
+    /// What it matches, where that is a few fixed texts at the beginning. Empty where it is not.
+    texts: Vec<Box<[u8]>>,
 }
 
 /// Fixed texts shorter than this are not looked for on their own.
 const PIECE: usize = 4;
+/// So many fixed texts are compared one after the other.
+const FEW: usize = 8;
 
 impl Expression {
     /// Compiles an expression.
@@ -37,9 +42,10 @@ impl Expression {
             let fixed = parts.iter().filter_map(|p| literal(p)).filter(|l| l.len() >= PIECE);
             pieces.extend(fixed.map(|l| Finder::new(l).into_owned()));
         }
+        let texts = texts(&hir).unwrap_or_default();
         let (hir, tail) = split_tail(hir);
         let regex = builder().build_from_hir(&hir).map_err(|e| words(&e))?;
-        Ok(Expression { regex, tail, pieces })
+        Ok(Expression { regex, tail, pieces, texts })
     }
 
     /// Number and names of the groups.
@@ -49,6 +55,9 @@ impl Expression {
 
     /// Whether it matches from the beginning of `text`.
     pub fn is_match(&self, cache: &mut Option<Cache>, text: &[u8]) -> bool {
+        if !self.texts.is_empty() {
+            return self.texts.iter().any(|t| text.starts_with(t));
+        }
         let Some(text) = self.without_tail(text) else { return false };
         self.regex.search_half_with(cache.get_or_insert_with(|| self.regex.create_cache()), &anchored(text)).is_some()
     }
@@ -74,7 +83,8 @@ impl Expression {
     }
 
     fn without_tail<'t>(&self, text: &'t [u8]) -> Option<&'t [u8]> {
-        text.strip_suffix(self.tail.as_slice())
+        // To compare with nothing is not free: the C library reads where an empty vector points, behind a mask, and processors are slow at that.
+        if self.tail.is_empty() { Some(text) } else { text.strip_suffix(self.tail.as_slice()) }
     }
 }
 
@@ -87,6 +97,16 @@ fn literal(part: &Hir) -> Option<&[u8]> {
         HirKind::Literal(l) => Some(&l.0),
         _ => None,
     }
+}
+
+/// The texts that `^(?:a|b)c` is another word for.
+fn texts(hir: &Hir) -> Option<Vec<Box<[u8]>>> {
+    let HirKind::Concat(parts) = hir.kind() else { return None };
+    let (first, rest) = parts.split_first()?;
+    let plain = matches!(first.kind(), HirKind::Look(Look::Start)) && rest.iter().all(|p| p.properties().look_set().is_empty());
+    let found = Extractor::new().extract(&Hir::concat(rest.to_vec()));
+    let few = found.literals().filter(|l| plain && found.is_exact() && l.len() <= FEW)?;
+    Some(few.iter().map(|l| l.as_bytes().into()).collect())
 }
 
 /// Takes the fixed text off the end of what ends in fixed text and `$`. `x L $` matches `t` just where `x $` matches `t`

@@ -56,12 +56,12 @@ impl<'a> Cursor<'a> {
 
     /// `hh:mm:ss`, seconds of the day; a leap second counts as the second before.
     fn clock(&mut self) -> Option<u32> {
-        let h = self.number(2)?;
-        self.eat(b':')?;
-        let m = self.number(2)?;
-        self.eat(b':')?;
-        let s = self.number(2)?;
-        (h < 24 && m < 60 && s <= 60).then_some(h * 3600 + m * 60 + s.min(59))
+        let &[h1, h2, b':', m1, m2, b':', s1, s2] = self.line.get(self.at..)?.first_chunk()? else { return None };
+        let digits = [h1, h2, m1, m2, s1, s2].map(|b| u32::from(b.wrapping_sub(b'0')));
+        let [h1, h2, m1, m2, s1, s2] = digits;
+        let (h, m, s) = (h1 * 10 + h2, m1 * 10 + m2, s1 * 10 + s2);
+        self.at += 8;
+        (digits.iter().all(|d| *d <= 9) && h < 24 && m < 60 && s <= 60).then_some(h * 3600 + m * 60 + s.min(59))
     }
 
     /// `.123456` or `,123`: microseconds and how many digits were written.
@@ -114,6 +114,18 @@ impl<'a> Cursor<'a> {
         let len = memchr::memchr(b' ', rest).unwrap_or(rest.len());
         self.at += len;
         rest.get(..len).unwrap_or_default()
+    }
+
+    /// As [`Cursor::token`], and whether a byte of it is in no host's name.
+    fn host(&mut self) -> (&'a [u8], bool) {
+        let rest = self.line.get(self.at..).unwrap_or_default();
+        let (mut len, mut strange) = (0, false);
+        for &b in rest.iter().take_while(|&&b| b != b' ') {
+            strange |= matches!(b, b'(' | b'<' | b'=' | b'{');
+            len += 1;
+        }
+        self.at += len;
+        (rest.get(..len).unwrap_or_default(), strange)
     }
 
     fn spaces(&mut self) {
@@ -255,7 +267,11 @@ pub fn parse(line: &[u8]) -> Option<Frame<'_>> {
         return rfc5424(c);
     }
     // What multilog and the like write has a stamp only.
-    let bare = if c.peek() == b'@' { tai64n(&mut c) } else { epoch(&mut c) };
+    let bare = match c.peek() {
+        b'@' => tai64n(&mut c),
+        b'0'..=b'9' => epoch(&mut c),
+        _ => None,
+    };
     if let Some(stamp) = bare {
         c.eat(b' ')?;
         return Some(Frame { stamp, host: b"", program: b"", pid: b"", message: c.at });
@@ -278,8 +294,8 @@ pub fn parse(line: &[u8]) -> Option<Frame<'_>> {
         return Some(Frame { stamp, host: b"", program: b"", pid, message: c.at });
     }
     let start = c.at;
-    let host = c.token();
-    if is_no_host(host) || (own && !tag_follows(&c)) {
+    let (host, strange) = c.host();
+    if is_no_host(host, strange) || (own && !tag_follows(&c)) {
         return Some(Frame { stamp, host: b"", program: b"", pid: b"", message: start });
     }
     c.spaces();
@@ -329,6 +345,10 @@ fn tag_follows(c: &Cursor) -> bool {
 
 /// How grave a line is, as programs write it behind the stamp of their own lines (`2026-03-02T08:00:00Z INFO ...`, `[INFO] ...`).
 fn is_level(word: &[u8]) -> bool {
+    // Hosts' names are seldom written with a capital.
+    if !word.first().is_some_and(|b| matches!(b, b'[' | b'A'..=b'Z')) {
+        return false;
+    }
     let inner = word.strip_prefix(b"[").and_then(|w| w.strip_suffix(b"]"));
     matches!(
         inner.unwrap_or(word),
@@ -353,11 +373,11 @@ fn is_level(word: &[u8]) -> bool {
 }
 
 /// In a program's own file the word behind the stamp is a tag (`lmtp(bob)<12><x>:`), not a host.
-fn is_no_host(word: &[u8]) -> bool {
+fn is_no_host(word: &[u8], strange: bool) -> bool {
     match word.last() {
         None => true,
         Some(b':') => std::str::from_utf8(word).map_or(true, |w| w.parse::<std::net::IpAddr>().is_err()),
-        Some(_) => is_level(word) || word.iter().any(|b| matches!(b, b'(' | b'<' | b'=' | b'{')),
+        Some(_) => strange || is_level(word),
     }
 }
 

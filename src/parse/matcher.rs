@@ -75,6 +75,8 @@ struct Learnt {
     caches: Vec<Vec<Option<Cache>>>,
     replies: Vec<Option<Cache>>,
     dispatch: FxHashMap<Box<[u8]>, Option<Dispatch>>,
+    /// What [`Dispatch::patterns`] names. At first, all patterns of each file.
+    lists: Vec<Vec<u16>>,
 }
 
 /// So many are kept for later matchers.
@@ -104,12 +106,13 @@ impl Parsers {
 }
 
 /// Which patterns a tag is read with.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Dispatch {
     file: u16,
     /// Bytes of the tag that name the instance.
     instance: u16,
-    patterns: Arc<[u16]>,
+    /// Their numbers, as a number in [`Learnt::lists`].
+    patterns: u32,
 }
 
 /// One event's parts, as positions in the line (and, behind its end, in `extra`).
@@ -190,10 +193,10 @@ impl Matcher {
         let mut learnt = parsers.learnt.lock().ok().and_then(|mut all| all.pop()).unwrap_or_default();
         if learnt.caches.is_empty() {
             learnt.caches = parsers.files.iter().map(|f| f.patterns.iter().map(|_| None).collect()).collect();
+            learnt.lists = parsers.files.iter().map(|f| (0..f.patterns.len() as u16).collect()).collect();
         }
-        let all = |f: &ParserFile| (0..f.patterns.len() as u16).collect();
         let bare = parsers.files.iter().enumerate().filter(|(_, f)| f.bare);
-        let bare = bare.map(|(i, f)| Dispatch { file: i as u16, instance: 0, patterns: all(f) }).collect();
+        let bare = bare.map(|(i, _)| Dispatch { file: i as u16, instance: 0, patterns: i as u32 }).collect();
         let json = parsers.files.iter().enumerate().rev().filter(|(_, f)| f.json.is_some()).map(|(i, _)| i as u16).collect();
         Matcher { learnt, bare, json, table: None, parsers, fields: Fields::default() }
     }
@@ -218,10 +221,10 @@ impl Matcher {
             return if frame.host.is_empty() { self.bare(line, frame) } else { Outcome::Foreign };
         }
         let Some(dispatch) = self.dispatch(frame.program) else { return Outcome::Foreign };
-        self.dispatched(line, frame, &dispatch)
+        self.dispatched(line, frame, dispatch)
     }
 
-    fn dispatched<'a>(&mut self, line: &'a [u8], mut frame: Frame<'a>, dispatch: &Dispatch) -> Outcome<'a> {
+    fn dispatched<'a>(&mut self, line: &'a [u8], mut frame: Frame<'a>, dispatch: Dispatch) -> Outcome<'a> {
         let mut end = line.len();
         let mut times = 1;
         if let Some((n, range)) = frame::repeated(line.get(frame.message..).unwrap_or_default()) {
@@ -258,13 +261,13 @@ impl Matcher {
         let inner = Some(frame.stamp);
         skip_pid(line, &mut frame);
         for i in 0..self.bare.len() {
-            let Some(dispatch) = self.bare.get(i).cloned() else { break };
+            let Some(&dispatch) = self.bare.get(i) else { break };
             let object = self.json_message(line, frame, line.len(), dispatch.file).filter(|o| !matches!(o, Outcome::Unparsed(..)));
             if let Some(outcome) = object {
                 self.bare.swap(0, i);
                 return outcome;
             }
-            if let Some(outcome) = self.patterns(line, frame, line.len(), inner, &dispatch) {
+            if let Some(outcome) = self.patterns(line, frame, line.len(), inner, dispatch) {
                 // The file goes on as it began: try its reader first from now on.
                 self.bare.swap(0, i);
                 return outcome;
@@ -278,17 +281,22 @@ impl Matcher {
 
     fn dispatch(&mut self, tag: &[u8]) -> Option<Dispatch> {
         if let Some(known) = self.learnt.dispatch.get(tag) {
-            return known.clone();
+            return *known;
         }
-        let found = self.find_dispatch(tag);
         if self.learnt.dispatch.len() >= MAX_TAGS {
             self.learnt.dispatch.clear();
+            self.learnt.lists.truncate(self.parsers.files.len());
         }
-        self.learnt.dispatch.insert(tag.into(), found.clone());
+        let found = self.find_dispatch(tag).map(|(file, instance, patterns)| {
+            self.learnt.lists.push(patterns);
+            Dispatch { file, instance, patterns: self.learnt.lists.len() as u32 - 1 }
+        });
+        self.learnt.dispatch.insert(tag.into(), found);
         found
     }
 
-    fn find_dispatch(&self, tag: &[u8]) -> Option<Dispatch> {
+    /// Parser file, bytes of the tag that name the instance, patterns.
+    fn find_dispatch(&self, tag: &[u8]) -> Option<(u16, u16, Vec<u16>)> {
         let tag_text = std::str::from_utf8(tag).ok()?;
         let daemon = tag_text.rsplit('/').next().unwrap_or_default();
         let named = |f: &ParserFile| f.programs.iter().any(|p| p == tag_text);
@@ -304,7 +312,7 @@ impl Matcher {
         let ours = |p: &Pattern| all || p.programs.is_empty() || names(p, word);
         let patterns = file.patterns.iter().enumerate().filter(|(_, p)| ours(p)).map(|(n, _)| n as u16).collect();
         let instance = if file.instances { tag.iter().position(|&b| b == b'/').unwrap_or(tag.len()) } else { 0 };
-        Some(Dispatch { file: i as u16, instance: instance as u16, patterns })
+        Some((i as u16, instance as u16, patterns))
     }
 
     fn patterns<'a>(
@@ -313,13 +321,13 @@ impl Matcher {
         frame: Frame<'a>,
         end: usize,
         inner: Option<RawStamp>,
-        dispatch: &Dispatch,
+        dispatch: Dispatch,
     ) -> Option<Outcome<'a>> {
-        let Matcher { parsers, learnt, fields, .. } = self;
+        let Matcher { parsers, learnt: Learnt { caches, replies, lists, .. }, fields, .. } = self;
         let file = parsers.files.get(dispatch.file as usize)?;
-        let caches = learnt.caches.get_mut(dispatch.file as usize)?;
+        let caches = caches.get_mut(dispatch.file as usize)?;
         let message = line.get(frame.message..end)?;
-        for &number in dispatch.patterns.iter() {
+        for &number in lists.get(dispatch.patterns as usize)? {
             let pattern = file.patterns.get(number as usize)?;
             if pattern.literal.as_ref().is_some_and(|l| l.find(message).is_none()) {
                 continue;
@@ -338,7 +346,7 @@ impl Matcher {
             }
             let action = fields.take(pattern, message, frame.message, line.len())?;
             if matches!(action, Some(Action::Relayed | Action::Delivered)) || !pattern.sessions.is_empty() {
-                fields.read_reply(line, (&parsers.replies, &mut learnt.replies), pattern.underscores);
+                fields.read_reply(line, (&parsers.replies, replies), pattern.underscores);
             }
             let instance = if file.instances { frame.program.get(..dispatch.instance as usize)? } else { b"" };
             let (joins, session_only) = (!pattern.sessions.is_empty(), pattern.session_only);

@@ -90,7 +90,8 @@ impl Ordinals {
         }
         let ordinal = self.old.get(&identity).map_or(0, |s| s.ordinal.saturating_add(1));
         if self.young.len() >= Self::KEEP {
-            self.old = std::mem::take(&mut self.young);
+            std::mem::swap(&mut self.old, &mut self.young);
+            self.young.clear();
         }
         self.young.insert(identity, Seen { ordinal, second, at });
         ordinal

@@ -332,7 +332,8 @@ fn decide(r: &mut Recipient, e: &Event) {
 /// The reply or remark of an event; a refusal's with its codes before it, where the line gave them apart.
 fn said(e: &Event) -> Option<String> {
     let text = e.text(Field::Diagnostic).or_else(|| e.text(Field::Remark))?;
-    match e.text(Field::ReplyCode).filter(|code| e.head.kind == Kind::Reject && !text.starts_with(code.as_str())) {
+    let code = if e.head.kind == Kind::Reject { e.text(Field::ReplyCode) } else { None };
+    match code.filter(|code| !text.starts_with(code.as_str())) {
         None => Some(text),
         Some(code) => Some(match e.text(Field::Status) {
             Some(status) => format!("{code} {status} {text}"),
