@@ -6,6 +6,7 @@
 //! words (a value joined from another line) is appended behind the line and spanned likewise.
 
 use super::time::{Precision, SECOND, yearless};
+use super::varint::{get_varint, put_varint, unzigzag, zigzag};
 use std::borrow::Cow;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -266,48 +267,8 @@ pub struct Event<'a> {
     line_len: usize,
 }
 
-fn put_varint(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.push((n as u8) | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
-#[inline]
-fn get_varint(bytes: &mut &[u8]) -> Option<u64> {
-    // Nearly all are of one byte.
-    let (&first, rest) = bytes.split_first()?;
-    if first < 0x80 {
-        *bytes = rest;
-        return Some(u64::from(first));
-    }
-    get_long_varint(bytes)
-}
-
-fn get_long_varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut n = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (&b, rest) = bytes.split_first()?;
-        *bytes = rest;
-        n |= u64::from(b & 0x7f) << shift;
-        if b < 0x80 {
-            return Some(n);
-        }
-    }
-    None
-}
-
-fn zigzag(n: i64) -> u64 {
-    ((n << 1) ^ (n >> 63)) as u64
-}
-
 /// In an event's flags: its time is given in seconds, not microseconds.
 const WHOLE_SECONDS: u8 = 0x80;
-
-fn unzigzag(n: u64) -> i64 {
-    (n >> 1) as i64 ^ -((n & 1) as i64)
-}
 
 /// Appends an event's stored form to `out`. `line` and `extra` together are the text that `spans` point into.
 ///

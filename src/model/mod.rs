@@ -17,3 +17,4 @@ pub mod record;
 pub mod redact;
 pub mod status;
 pub mod time;
+pub(crate) mod varint;

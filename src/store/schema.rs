@@ -6,6 +6,7 @@ use super::pack::{self, Dictionary};
 use super::{ids, records};
 use crate::model::event::Action;
 use crate::model::record::{Recipient, Record, Role, Slot, StoredRecord};
+use crate::model::varint::{get_varint, put_varint};
 use smallvec::SmallVec;
 use tantivy::schema::{BytesOptions, Field, IndexRecordOption, NumericOptions, STORED, Schema, TextFieldIndexing, TextOptions, Value};
 use tantivy::{TantivyDocument, Term};
@@ -360,26 +361,13 @@ pub(super) fn decode(mut bytes: &[u8]) -> Option<StoredRecord> {
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
-    let mut n = text.len();
-    while n >= 0x80 {
-        out.push((n as u8) | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
+    put_varint(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
 }
 
 fn get_text(bytes: &mut &[u8]) -> Option<String> {
-    let mut n = 0usize;
-    for shift in (0..35).step_by(7) {
-        let (&b, rest) = bytes.split_first()?;
-        *bytes = rest;
-        n |= usize::from(b & 0x7f) << shift;
-        if b < 0x80 {
-            let (text, rest) = bytes.split_at_checked(n)?;
-            *bytes = rest;
-            return String::from_utf8(text.to_vec()).ok();
-        }
-    }
-    None
+    let length = usize::try_from(get_varint(bytes)?).ok()?;
+    let (text, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    String::from_utf8(text.to_vec()).ok()
 }
