@@ -10,7 +10,7 @@ use super::mail::{self, MailCounts};
 use super::parse_block::{Chunk, Counts, parse_block};
 use super::positions::known_files;
 use crate::config::Site;
-use crate::ledger::{Change, Ledger};
+use crate::ledger::Ledger;
 use crate::parse::Parsers;
 use crate::resolve::StreamState;
 use crate::resolve::clock::Anchor;
@@ -140,7 +140,7 @@ impl Extra {
 struct Run<'a, 'p> {
     store: &'a Store,
     options: &'a Options<'a>,
-    sink: SyncSender<Work>,
+    sink: SyncSender<Option<Work>>,
     known: Known,
     ledger: Ledger,
     /// File states that wait for the next commit.
@@ -180,7 +180,7 @@ fn read_all(
     mails: &mail::Found,
     options: &Options,
     progress: &dyn Progress,
-    sink: SyncSender<Work>,
+    sink: SyncSender<Option<Work>>,
 ) -> Result<Summary, StoreError> {
     let mut run = Run {
         store,
@@ -211,9 +211,9 @@ fn read_all(
 }
 
 /// Stores what is handed in until nothing more is; returns records and commits.
-fn store_all(sink: &mut dyn Sink, work: Receiver<Work>) -> Result<(u64, u64), StoreError> {
+fn store_all(sink: &mut dyn Sink, work: Receiver<Option<Work>>) -> Result<(u64, u64), StoreError> {
     let (mut records, mut commits) = (0, 0);
-    for work in work {
+    for work in work.into_iter().flatten() {
         commits += u64::from(!work.is_empty());
         records += sink.commit(work)?;
     }
@@ -244,7 +244,7 @@ impl Run<'_, '_> {
 
     fn mails(&mut self, mails: &mail::Found, known: Vec<String>) -> Result<(), StoreError> {
         let o = self.options;
-        let mut hand_in = |work| self.hand_in(work);
+        let mut hand_in = |work| self.send(Some(work));
         let job = mail::Job {
             hand_in: &mut hand_in,
             known,
@@ -409,16 +409,14 @@ impl Run<'_, '_> {
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
-        let changes = self.ledger.drain();
-        self.store(changes)
+        // The portion before is to be stored, and its memory free, before this one takes any: nothing waits for it.
+        self.send(None)?;
+        let (changes, sources) = (self.ledger.drain(), std::mem::take(&mut self.sources));
+        self.send(Some(Work { changes, sources, ..Work::default() }))
     }
 
-    fn store(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
-        let sources = std::mem::take(&mut self.sources);
-        self.hand_in(Work { changes, sources, ..Work::default() })
-    }
-
-    fn hand_in(&self, work: Work) -> Result<(), StoreError> {
+    /// Returns when it is taken, which is when all before is stored.
+    fn send(&self, work: Option<Work>) -> Result<(), StoreError> {
         self.sink.send(work).map_err(|_| StoreError::Stopped { dir: self.store.dir().into() })
     }
 }

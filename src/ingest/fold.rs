@@ -174,7 +174,7 @@ impl Fold {
             let line = line.strip_suffix(b"\n").unwrap_or(line);
             end = start;
             let Some(f) = frame::parse(line) else { continue };
-            let again = f.program.is_empty() && matches!(self.matcher.framed(line, f), Outcome::Repeat(..));
+            let again = f.program.is_empty() && matches!(self.matcher.framed(line, &f), Outcome::Repeat(..));
             if !again && hosts.insert(f.host) {
                 self.order.latest.see(f.host, start, line);
             }

@@ -285,7 +285,9 @@ fn line_at(block: &[u8], start: usize) -> &[u8] {
 }
 
 fn parse_piece(matcher: &mut Matcher, header: &[u8], block: &[u8], piece: Range<usize>) -> Chunk {
-    let mut chunk = Chunk::default();
+    // About what a busy log of mail has.
+    let events = piece.len() / 192;
+    let mut chunk = Chunk { items: Vec::with_capacity(events), spans: Vec::with_capacity(8 * events), ..Chunk::default() };
     let mut scratch = Vec::new();
     matcher.set_table(header);
     let mut start = piece.start;
@@ -409,7 +411,7 @@ fn repeat(matcher: &mut Matcher, chunk: &mut Chunk, scratch: &mut Vec<u8>, block
 pub fn repeated(matcher: &mut Matcher, chunk: &mut Chunk, scratch: &mut Vec<u8>, line: &[u8], base: u32, again: Frame, times: u32) -> bool {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let Some(earlier) = crate::parse::frame::parse(line).filter(|f| f.host == again.host) else { return false };
-    match matcher.framed(line, earlier) {
+    match matcher.framed(line, &earlier) {
         Outcome::Repeat(..) => return false,
         Outcome::Event(parsed) => {
             // The words are those of the line before, the time is now.

@@ -6,7 +6,8 @@ use people::{People, split_addresses};
 
 /// Computes the record of a stored set of events.
 pub fn derive(stored: &StoredRecord) -> Record {
-    let events: Vec<Event> = stored.events().collect();
+    let mut events: Vec<Event> = Vec::with_capacity(8);
+    events.extend(stored.events());
     let first = events.first().map_or(EPOCH, stamp);
     let last = events.iter().filter(|e| e.head.kind != Kind::Binding).max_by_key(|e| e.head.time).map_or(EPOCH, stamp);
     let mut r = Record {

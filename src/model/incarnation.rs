@@ -63,6 +63,9 @@ impl Item<'_> {
     }
 }
 
+/// Most messages have no more events.
+const USUAL: usize = 8;
+
 /// Takes encoded events (any order, doubles allowed) apart into incarnations, oldest first; no two begin in one second.
 /// Doubles are dropped; of two copies the one with the finer stamp stays.
 pub fn split<'a>(encoded: &'a [u8], reused: bool) -> Vec<Incarnation<'a>> {
@@ -79,7 +82,7 @@ pub fn split<'a>(encoded: &'a [u8], reused: bool) -> Vec<Incarnation<'a>> {
         let second = item.second();
         let begins = out.last().is_none_or(|(began, _)| reused && second > *began && state.begins(&item.event));
         if begins {
-            out.push((second, Vec::new()));
+            out.push((second, Vec::with_capacity(USUAL)));
             state = State::default();
         }
         state.see(&item.event);
@@ -102,7 +105,7 @@ pub fn is_aborted(encoded: &[u8]) -> bool {
 }
 
 fn distinct(encoded: &[u8]) -> Vec<Item<'_>> {
-    let mut items: Vec<Item> = Vec::new();
+    let mut items: Vec<Item> = Vec::with_capacity(USUAL);
     let mut rest = encoded;
     while let Some((event, after)) = Event::decode(rest) {
         let bytes = rest.get(..rest.len() - after.len()).unwrap_or_default();

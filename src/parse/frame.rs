@@ -140,6 +140,7 @@ fn month(name: &[u8]) -> Option<u8> {
     months.iter().position(|m| *m == name).map(|i| i as u8 + 1)
 }
 
+#[inline(always)]
 fn yearless(c: &mut Cursor) -> Option<RawStamp> {
     let month = month(c.line.get(c.at..c.at + 3)?)?;
     c.at += 3;

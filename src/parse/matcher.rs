@@ -208,20 +208,22 @@ impl Matcher {
 
     /// What `line` (without its newline) is.
     pub fn line<'a>(&mut self, line: &'a [u8]) -> Outcome<'a> {
-        let Some(frame) = frame::parse(line) else { return self.unframed(line) };
-        self.framed(line, frame)
+        match &frame::parse(line) {
+            Some(frame) => self.framed(line, frame),
+            None => self.unframed(line),
+        }
     }
 
     /// Like [`Matcher::line`], where the frame is known already.
-    pub fn framed<'a>(&mut self, line: &'a [u8], frame: Frame<'a>) -> Outcome<'a> {
+    pub fn framed<'a>(&mut self, line: &'a [u8], frame: &Frame<'a>) -> Outcome<'a> {
         if frame.program.is_empty() {
             if let Some(n) = last_message_repeated(line.get(frame.message..).unwrap_or_default()) {
-                return Outcome::Repeat(frame, n);
+                return Outcome::Repeat(*frame, n);
             }
-            return if frame.host.is_empty() { self.bare(line, frame) } else { Outcome::Foreign };
+            return if frame.host.is_empty() { self.bare(line, *frame) } else { Outcome::Foreign };
         }
         let Some(dispatch) = self.dispatch(frame.program) else { return Outcome::Foreign };
-        self.dispatched(line, frame, dispatch)
+        self.dispatched(line, *frame, dispatch)
     }
 
     fn dispatched<'a>(&mut self, line: &'a [u8], mut frame: Frame<'a>, dispatch: Dispatch) -> Outcome<'a> {
@@ -248,11 +250,7 @@ impl Matcher {
         if json && let Some(outcome) = self.json_message(line, frame, end, dispatch.file) {
             return outcome;
         }
-        match self.patterns(line, frame, end, inner, dispatch) {
-            Some(Outcome::Event(parsed)) => Outcome::Event(Parsed { times, ..parsed }),
-            Some(other) => other,
-            None => Outcome::Unparsed(dispatch.file, frame.program),
-        }
+        self.patterns(line, frame, end, inner, dispatch, times).unwrap_or(Outcome::Unparsed(dispatch.file, frame.program))
     }
 
     /// A line of a file that has neither host nor tag: the parser files that read such are tried in turn.
@@ -267,7 +265,7 @@ impl Matcher {
                 self.bare.swap(0, i);
                 return outcome;
             }
-            if let Some(outcome) = self.patterns(line, frame, line.len(), inner, dispatch) {
+            if let Some(outcome) = self.patterns(line, frame, line.len(), inner, dispatch, 1) {
                 // The file goes on as it began: try its reader first from now on.
                 self.bare.swap(0, i);
                 return outcome;
@@ -322,6 +320,7 @@ impl Matcher {
         end: usize,
         inner: Option<RawStamp>,
         dispatch: Dispatch,
+        times: u32,
     ) -> Option<Outcome<'a>> {
         let Matcher { parsers, learnt: Learnt { caches, replies, lists, .. }, fields, .. } = self;
         let file = parsers.files.get(dispatch.file as usize)?;
@@ -359,7 +358,7 @@ impl Matcher {
                 instance,
                 kind,
                 action,
-                times: 1,
+                times,
                 joins,
                 session_only,
             }));

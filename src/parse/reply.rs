@@ -77,7 +77,7 @@ impl Replies {
     /// As [`Replies::queue_id`], with the engines' scratch space of the calls before, which is empty at first.
     pub(super) fn queue_id_with(&self, caches: &mut Vec<Option<Cache>>, text: &[u8]) -> Option<Range<usize>> {
         caches.resize_with(self.forms.len(), || None);
-        let mut slots = Vec::new();
+        let mut slots = Vec::with_capacity(4);
         for (form, cache) in self.forms.iter().zip(caches) {
             if form.literal.find(text).is_some()
                 && form.expression.groups(cache, text, &mut slots)
