@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use tantivy::columnar::Column;
 use tantivy::directory::MmapDirectory;
 use tantivy::directory::error::OpenReadError;
 use tantivy::index::{SegmentId, SegmentReader};
@@ -28,16 +29,18 @@ pub struct Store {
     reader: IndexReader,
     /// Those met so far.
     dictionaries: RwLock<Vec<Arc<Dictionary>>>,
-    /// Of the segments that were looked at: to open the files anew takes longer than to look something up in them.
+    /// Of the segments that were looked at.
     parts: RwLock<FxHashMap<SegmentId, Arc<Parts>>>,
 }
 
-/// What a segment has beside the engine's own files.
+/// What is held open of a segment.
 pub(super) struct Parts {
     /// Which records bear which ids.
     pub(super) ids: ids::Table,
     /// The packed records.
     pub(super) records: Records,
+    /// Arrivals, microseconds. The engine reads a part of the column to open it: longer than a look-up takes.
+    pub(super) first: Column<i64>,
 }
 
 /// An error of the engine in our words.
@@ -219,13 +222,14 @@ impl Store {
         with_term(searcher, term).map_err(self.error("read"))
     }
 
-    /// What a segment has beside the engine's own files.
+    /// What is held open of a segment.
     pub(super) fn parts(&self, segment: &SegmentReader) -> tantivy::Result<Arc<Parts>> {
         let id = segment.segment_id();
         if let Some(known) = self.parts.read().unwrap_or_else(PoisonError::into_inner).get(&id) {
             return Ok(Arc::clone(known));
         }
-        let parts = Arc::new(Parts { ids: ids::Table::open(segment)?, records: Records::open(segment)? });
+        let first = segment.fast_fields().i64(schema::FIRST)?;
+        let parts = Arc::new(Parts { ids: ids::Table::open(segment)?, records: Records::open(segment)?, first });
         self.parts.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&parts));
         Ok(parts)
     }

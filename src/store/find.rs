@@ -114,11 +114,11 @@ fn word_clauses(field: Field, word: &str, clauses: &mut Vec<Clause>) {
 impl Plan {
     /// Calls `each` for every live document of a segment that meets all clauses and the time range, with its arrival.
     fn run(&self, segment: &SegmentReader, store: &Store, each: &mut dyn FnMut(i64, DocId)) -> tantivy::Result<()> {
-        let arrivals = || segment.fast_fields().i64(schema::FIRST);
-        // A segment of another time is left unread. Without a time, the terms come first: an id is in few segments, and
-        // to open a column costs more than to see that.
-        let first = (self.since > i64::MIN || self.until < i64::MAX).then(arrivals).transpose()?;
-        if first.as_ref().is_some_and(|f| f.num_docs() == 0 || f.max_value() < self.since || f.min_value() >= self.until) {
+        let parts = store.parts(segment)?;
+        let first = &parts.first;
+        // A segment of another time is left unread.
+        let timed = self.since > i64::MIN || self.until < i64::MAX;
+        if timed && (first.num_docs() == 0 || first.max_value() < self.since || first.min_value() >= self.until) {
             return Ok(());
         }
         let mut sets = Vec::with_capacity(self.clauses.len());
@@ -126,7 +126,6 @@ impl Plan {
             let Some(set) = clause.documents(segment, store)? else { return Ok(()) };
             sets.push(set);
         }
-        let first = first.map_or_else(arrivals, Ok)?;
         sets.sort_by_key(|s| s.0);
         let mut sets = sets.into_iter().map(|s| s.1);
         let Some(mut lead) = sets.next() else { return Ok(()) };
@@ -154,15 +153,16 @@ impl Plan {
 
     /// How many documents of a segment [`Plan::run`] finds.
     fn count(&self, segment: &SegmentReader, store: &Store) -> tantivy::Result<u64> {
-        if let ([Clause::Terms(field, terms)], i64::MIN, i64::MAX, false) =
-            (self.clauses.as_slice(), self.since, self.until, segment.has_deletes())
-        {
-            // No document has two of the terms of one clause: each has one role.
-            let inverted = segment.inverted_index(*field)?;
-            let found = terms.iter().map(|term| inverted.terms().get(term.as_bytes()));
-            return Ok(found.map(|info| Ok(u64::from(info?.map_or(0, |i| i.doc_freq)))).sum::<std::io::Result<_>>()?);
-        }
         let mut count = 0;
+        if let ([clause @ Clause::Terms(..)], i64::MIN, i64::MAX) = (self.clauses.as_slice(), self.since, self.until) {
+            // No document has two of the terms of one clause (each has one role): only those that are deleted are to be looked at.
+            let Some((all, mut set)) = clause.documents(segment, store)? else { return Ok(0) };
+            for doc in (0..segment.max_doc()).filter(|doc| segment.is_deleted(*doc)) {
+                let at = if set.doc() < doc { set.seek(doc) } else { set.doc() };
+                count += u64::from(at == doc);
+            }
+            return Ok(all - count);
+        }
         self.run(segment, store, &mut |_, _| count += 1)?;
         Ok(count)
     }
@@ -183,7 +183,7 @@ impl Plan {
             let best = match most {
                 usize::MAX => i64::MIN,
                 _ => {
-                    let first = segment.fast_fields().i64(schema::FIRST)?;
+                    let first = &store.parts(segment)?.first;
                     rank(if sort == Sort::Newest { first.max_value() } else { first.min_value() })
                 }
             };
