@@ -51,6 +51,9 @@ struct Place {
     before: u32,
 }
 
+/// Number of the origin, and queue id.
+type Key = (u32, SmallVec<[u8; 24]>);
+
 /// No place.
 const NONE: u32 = u32::MAX;
 /// Bytes of events that lie together; one that is longer lies alone.
@@ -96,7 +99,7 @@ pub struct Merged {
 #[derive(Debug, Default)]
 pub struct Ledger {
     origins: Vec<Origin>,
-    slots: HashMap<Box<[u8]>, Open, FxBuildHasher>,
+    slots: HashMap<Key, Open, FxBuildHasher>,
     /// Bytes that `slots` takes.
     slot_bytes: usize,
     /// The encoded events of all slots, as they came.
@@ -106,7 +109,6 @@ pub struct Ledger {
     places: Vec<Place>,
     /// Chunks of portions before: fresh memory costs more than what is written to it.
     spare: Vec<Vec<u8>>,
-    scratch: Vec<u8>,
     /// Events that were left out because their slot was full.
     pub overfull: u64,
 }
@@ -156,17 +158,11 @@ impl Ledger {
 
     /// Adds an event. `reused` is asked once for each new slot. Doubles are dropped at the commit, by [`merge`].
     pub fn add(&mut self, e: &Entry, reused: impl FnOnce() -> bool) {
-        self.scratch.clear();
-        self.scratch.extend_from_slice(&e.origin.to_le_bytes());
-        self.scratch.extend_from_slice(e.queue_id);
-        let open = match self.slots.get_mut(self.scratch.as_slice()) {
-            Some(open) => open,
-            None => {
-                self.slot_bytes += self.scratch.len() + size_of::<Open>() + 64;
-                let open = Open { role: e.role, reused: reused(), bytes: 0, latest: NONE };
-                self.slots.entry(self.scratch.as_slice().into()).or_insert(open)
-            }
-        };
+        let slot_bytes = &mut self.slot_bytes;
+        let open = self.slots.entry((e.origin, e.queue_id.into())).or_insert_with(|| {
+            *slot_bytes += e.queue_id.len() + size_of::<(Key, Open)>() + 16;
+            Open { role: e.role, reused: reused(), bytes: 0, latest: NONE }
+        });
         if open.bytes > MAX_SLOT_BYTES || self.places.len() >= NONE as usize {
             self.overfull += 1;
             return;
@@ -189,7 +185,7 @@ impl Ledger {
     /// Hands out all that was gathered; the table is empty then.
     pub fn drain(&mut self) -> Vec<Change> {
         self.slot_bytes = 0;
-        let slots: Vec<(Box<[u8]>, Open)> = self.slots.drain().collect();
+        let slots: Vec<(Key, Open)> = self.slots.drain().collect();
         let changes = slots.into_par_iter().filter_map(|(key, open)| self.change(&key, &open)).collect();
         self.places.clear();
         self.event_bytes = 0;
@@ -203,7 +199,7 @@ impl Ledger {
 
     /// What was gathered under slots that name an id, the ledger staying as it is. Looks at every event held.
     pub fn naming(&self, id: &[u8]) -> Vec<Change> {
-        let named = self.slots.iter().filter(|(key, open)| key.get(4..) == Some(id) || self.latest_first(open).any(|e| names(e, id)));
+        let named = self.slots.iter().filter(|(key, open)| key.1.as_slice() == id || self.latest_first(open).any(|e| names(e, id)));
         named.filter_map(|(key, open)| self.change(key, open)).collect()
     }
 
@@ -212,9 +208,8 @@ impl Ledger {
         let same = |o: &Origin| o.host == slot.host && o.instance == slot.instance;
         let origins = self.origins.iter().enumerate().filter(|(_, o)| same(o));
         let found = origins.filter_map(|(n, _)| {
-            let key = [&(n as u32).to_le_bytes(), slot.queue_id.as_bytes()].concat();
-            let open = self.slots.get(key.as_slice())?;
-            self.change(&key, open)
+            let key = (n as u32, slot.queue_id.as_bytes().into());
+            self.change(&key, self.slots.get(&key)?)
         });
         found.collect()
     }
@@ -226,11 +221,11 @@ impl Ledger {
         places.filter_map(|p| self.chunks.get(p.chunk as usize)?.get(p.start as usize..(p.start + p.len) as usize))
     }
 
-    fn change(&self, key: &[u8], open: &Open) -> Option<Change> {
+    fn change(&self, (origin, queue_id): &Key, open: &Open) -> Option<Change> {
         let mut events: SmallVec<[&[u8]; 16]> = self.latest_first(open).collect();
         events.reverse();
-        let origin = self.origins.get(u32::from_le_bytes(key.get(..4)?.try_into().ok()?) as usize)?;
-        let queue_id = String::from_utf8_lossy(key.get(4..)?).into_owned();
+        let origin = self.origins.get(*origin as usize)?;
+        let queue_id = String::from_utf8_lossy(queue_id).into_owned();
         let slot = Slot { host: origin.host.clone(), instance: origin.instance.clone(), queue_id };
         Some(Change { slot, mta: origin.mta.clone(), role: open.role, reused: open.reused, events: events.concat() })
     }
