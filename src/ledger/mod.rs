@@ -182,10 +182,12 @@ impl Ledger {
         self.places.push(Place { chunk: number as u32, start: start as u32, len: len as u32, before });
     }
 
-    /// Hands out all that was gathered; the table is empty then.
+    /// Hands out all that was gathered, in the order of the latest events; the table is empty then.
     pub fn drain(&mut self) -> Vec<Change> {
         self.slot_bytes = 0;
-        let slots: Vec<(Key, Open)> = self.slots.drain().collect();
+        let mut slots: Vec<(Key, Open)> = self.slots.drain().collect();
+        // In the order of the log, as their events lie: it is read through from end to end then, and what lies together is alike.
+        slots.par_sort_unstable_by_key(|(_, open)| open.latest);
         let changes = slots.into_par_iter().filter_map(|(key, open)| self.change(&key, &open)).collect();
         self.places.clear();
         self.event_bytes = 0;
