@@ -259,3 +259,45 @@ pub fn merge(change: Change, stored: &[StoredRecord]) -> Merged {
     let remove = stored.iter().map(|s| &s.key).filter(|key| !is_there(key)).cloned().collect();
     Merged { put, remove }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::Kind;
+    use crate::model::time::Precision;
+
+    fn add(ledger: &mut Ledger, host: &str, queue_id: &str, second: i64, text: &[u8]) -> Vec<u8> {
+        let mta = || String::from("postfix");
+        let origin = ledger.origin(Origin { host: host.into(), instance: mta(), mta: mta(), role: Role::Hop });
+        let head = Head { kind: Kind::Queued, action: None, time: second, precision: Precision::Micro, written: 0, ordinal: 0 };
+        let queue_id = queue_id.as_bytes();
+        ledger.add(&Entry { origin, role: Role::Hop, queue_id, head, spans: &[], line: b"line", extra: text }, || false);
+        let mut encoded = Vec::new();
+        encode(&mut encoded, &head, &[], b"line", text);
+        encoded
+    }
+
+    #[test]
+    fn events_of_a_slot_come_together_in_the_order_of_the_log_portion_after_portion() {
+        let mut ledger = Ledger::default();
+        let long = "an id that is longer than the table has room for";
+        for portion in 0..3 {
+            let big = vec![b'x'; CHUNK / 2 + 1];
+            let huge = vec![b'y'; 2 * CHUNK];
+            let mut one = add(&mut ledger, "mx1", "4Ab", portion, b"first");
+            let two = add(&mut ledger, "mx2", "4Ab", portion, &big);
+            one.extend(add(&mut ledger, "mx1", "4Ab", portion + 1, &huge));
+            let three = add(&mut ledger, "mx1", long, portion, &big);
+            one.extend(add(&mut ledger, "mx1", "4Ab", portion + 2, b"last"));
+            assert!(ledger.bytes() > 3 * CHUNK && ledger.len() == 3);
+
+            let slot = |host: &str, id: &str| Slot { host: host.into(), instance: "postfix".into(), queue_id: id.into() };
+            assert_eq!(ledger.of_slot(&slot("mx2", "4Ab")).len(), 1);
+            assert_eq!(ledger.naming(long.as_bytes()).len(), 1);
+            assert_eq!(ledger.naming(b"4Ab").len(), 2);
+            let drained: Vec<(Slot, Vec<u8>)> = ledger.drain().into_iter().map(|c| (c.slot, c.events)).collect();
+            assert!(drained == [(slot("mx2", "4Ab"), two), (slot("mx1", long), three), (slot("mx1", "4Ab"), one)]);
+            assert!(ledger.is_empty() && ledger.bytes() == 0 && ledger.drain().is_empty());
+        }
+    }
+}

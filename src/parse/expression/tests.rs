@@ -17,8 +17,18 @@ fn split(pattern: &str, text: &[u8]) -> Option<Vec<Option<(usize, usize)>>> {
     found.then(|| slots.chunks(2).skip(1).map(|s| Some((s[0]?.get(), s[1]?.get()))).collect())
 }
 
-const ENDINGS: &[&str] =
-    &[r"^a\((.*)\)$", r"^(a*)(b?)ab$", r"^(.*?)b\)$", r"^(?:(a)|(.*))aa$", r"^(a|b|\()*b\)$", r"^(.*)$", r"^(.*)\)", r"^a(b)*$"];
+const ENDINGS: &[&str] = &[
+    r"^a\((.*)\)$",
+    r"^(a*)(b?)ab$",
+    r"^(.*?)b\)$",
+    r"^(?:(a)|(.*))aa$",
+    r"^(a|b|\()*b\)$",
+    r"^(.*)$",
+    r"^(.*)\)",
+    r"^a(b)*$",
+    r"^(?:a|b\()a?\(",
+    r"^(?:ab|a$)b",
+];
 
 proptest! {
     #[test]
