@@ -305,7 +305,11 @@ impl Session {
     }
 
     /// The handshake that [`Step::StartTls`] asked for is done: as after connecting, nothing is known of the client.
+    /// Where the session came to its end meanwhile, that stays so.
     pub fn secured(&mut self) {
+        if matches!(self.input, Input::Over) {
+            return;
+        }
         self.secure = true;
         self.bytes.clear();
         self.at = 0;
@@ -315,6 +319,7 @@ impl Session {
 
     fn over(&mut self, lost: Option<&'static str>) {
         self.input = Input::Over;
+        self.steps.retain(|step| *step != Step::StartTls);
         self.due.clear();
         self.bytes.clear();
         self.at = 0;
