@@ -13,6 +13,9 @@
 //!   seen by [`Store::find`], [`Store::by_id`], [`Store::stats`] and [`Store::coverage`].
 //! * **Nothing deletes an index.** What is damaged or of another version is reported, with what to do about it.
 //!
+//! A segment has two files beside the engine's own, kept by its plugins: which records bear which ids, and the records,
+//! each packed by itself with a dictionary that is a document of the index.
+//!
 //! A record is one document however many recipients it has; such a one costs memory of a few times its size.
 
 mod check;
