@@ -2,13 +2,14 @@
 
 use super::engine::{Opened, open_index};
 use super::schema::{self, prefix};
+use super::snapshot::Snapshot;
 use super::{Result, Store, StoreError};
 use crate::model::event::decode_all;
 use crate::model::record::Role;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use tantivy::schema::IndexRecordOption;
-use tantivy::{BitSet, DocAddress, DocSet, Searcher, SegmentReader, TERMINATED, TantivyDocument};
+use tantivy::{BitSet, DocAddress, DocSet, SegmentReader, TERMINATED, TantivyDocument};
 
 /// Width of the time slots in which a host's records are noted, microseconds (ten minutes).
 const SLOT: i64 = 600 * 1_000_000;
@@ -122,9 +123,9 @@ impl Store {
     /// # Errors
     /// When the index cannot be read.
     pub fn stats(&self) -> Result<Stats> {
-        let searcher = self.searcher();
-        let mut s = Stats { segments: searcher.segment_readers().len(), ..Stats::default() };
-        for segment in searcher.segment_readers() {
+        let snapshot = self.snapshot();
+        let mut s = Stats { segments: snapshot.segment_readers().len(), ..Stats::default() };
+        for segment in snapshot.segment_readers() {
             s.hops += self.count(segment, schema::role_term(Role::Hop))?;
             s.rejects += self.count(segment, schema::role_term(Role::Reject))?;
             s.witnesses += self.count(segment, schema::role_term(Role::Witness))?;
@@ -151,8 +152,8 @@ impl Store {
     pub fn coverage(&self, since: Option<i64>, until: Option<i64>) -> Result<Coverage> {
         let range = since.unwrap_or(i64::MIN)..until.unwrap_or(i64::MAX);
         let mut hosts: BTreeMap<String, HostCoverage> = BTreeMap::new();
-        let searcher = self.searcher();
-        for segment in searcher.segment_readers() {
+        let snapshot = self.snapshot();
+        for segment in snapshot.segment_readers() {
             let first = segment.fast_fields().i64(schema::FIRST).map_err(self.error("read times"))?;
             let last = segment.fast_fields().i64(schema::LAST).map_err(self.error("read times"))?;
             let inverted = segment.inverted_index(self.fields.terms).map_err(self.error("read hosts"))?;
@@ -214,9 +215,9 @@ impl Store {
     }
 
     fn verify_records(&self, report: &mut VerifyReport) -> Result<()> {
-        let searcher = self.searcher();
+        let snapshot = self.snapshot();
         let mut keys: HashSet<u128> = HashSet::new();
-        for (ord, segment) in searcher.segment_readers().iter().enumerate() {
+        for (ord, segment) in snapshot.segment_readers().iter().enumerate() {
             let reader = segment.get_store_reader(1).map_err(self.io_error("read documents"))?;
             let mut documents = 0u32;
             let all = segment.doc_ids_alive().zip(reader.iter::<TantivyDocument>(segment.alive_bitset()));
@@ -224,7 +225,7 @@ impl Store {
                 documents += 1;
                 match document {
                     Ok(document) if schema::is_no_record(&self.fields, &document) => {}
-                    Ok(_) => self.verify_record(&searcher, DocAddress::new(ord as u32, doc), &mut keys, report),
+                    Ok(_) => self.verify_record(&snapshot, DocAddress::new(ord as u32, doc), &mut keys, report),
                     Err(e) => report.problems.push(format!("segment {}: a document cannot be read: {e}", segment.segment_id())),
                 }
             }
@@ -236,9 +237,9 @@ impl Store {
         Ok(())
     }
 
-    fn verify_record(&self, searcher: &Searcher, at: DocAddress, keys: &mut HashSet<u128>, report: &mut VerifyReport) {
+    fn verify_record(&self, snapshot: &Snapshot, at: DocAddress, keys: &mut HashSet<u128>, report: &mut VerifyReport) {
         report.records += 1;
-        let record = match self.fetch(searcher, at) {
+        let record = match self.fetch(snapshot, at) {
             Ok(record) => record,
             Err(e) => return report.problems.push(e.to_string()),
         };

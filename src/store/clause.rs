@@ -1,7 +1,7 @@
 //! One condition of a query, as the engine's term lookups: which documents of a segment may meet it.
 
-use super::Store;
 use super::schema;
+use super::snapshot::Parts;
 use crate::model::query::Pattern;
 use tantivy::index::InvertedIndexReader;
 use tantivy::postings::{SegmentPostings, TermInfo};
@@ -76,11 +76,10 @@ impl Clause {
     }
 
     /// The documents of a segment that meet the clause, and about how many; `None` if there are none.
-    pub fn documents(&self, segment: &SegmentReader, store: &Store) -> tantivy::Result<Option<(u64, Box<dyn DocSet>)>> {
+    pub fn documents(&self, segment: &SegmentReader, parts: &Parts) -> tantivy::Result<Option<(u64, Box<dyn DocSet>)>> {
         let field = match self {
             Clause::Ids(hashes) => {
-                let table = &store.parts(segment)?.ids;
-                let mut found: Vec<DocId> = hashes.iter().flat_map(|h| table.documents(*h)).collect();
+                let mut found: Vec<DocId> = hashes.iter().flat_map(|h| parts.ids.documents(*h)).collect();
                 found.sort_unstable();
                 found.dedup();
                 let set = Listed { docs: found, at: 0 };

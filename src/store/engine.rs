@@ -1,20 +1,18 @@
 //! The embedded engine: one tantivy index in one folder, opened, read and listed.
 
 use super::guard::{Guard, Latch};
-use super::ids::{self, IdsPlugin};
+use super::ids::IdsPlugin;
 use super::pack::{self, Dictionary};
-use super::records::{Records, RecordsPlugin};
+use super::records::RecordsPlugin;
 use super::schema::{self, Fields};
+use super::snapshot::Snapshot;
 use super::{Result, StoreError, Writer};
 use crate::model::record::{Slot, StoredRecord};
-use rustc_hash::FxHashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use tantivy::columnar::Column;
 use tantivy::directory::MmapDirectory;
 use tantivy::directory::error::OpenReadError;
-use tantivy::index::{SegmentId, SegmentReader};
 use tantivy::schema::IndexRecordOption;
 use tantivy::{
     DocAddress, DocSet, Index, IndexReader, IndexSettings, ReloadPolicy, Searcher, SegmentPlugin, TERMINATED, TantivyDocument,
@@ -29,18 +27,7 @@ pub struct Store {
     reader: IndexReader,
     /// Those met so far.
     dictionaries: RwLock<Vec<Arc<Dictionary>>>,
-    /// Of the segments that were looked at.
-    parts: RwLock<FxHashMap<SegmentId, Arc<Parts>>>,
-}
-
-/// What is held open of a segment.
-pub(super) struct Parts {
-    /// Which records bear which ids.
-    pub(super) ids: ids::Table,
-    /// The packed records.
-    pub(super) records: Records,
-    /// Arrivals, microseconds. The engine reads a part of the column to open it: longer than a look-up takes.
-    pub(super) first: Column<i64>,
+    snapshot: RwLock<Arc<Snapshot>>,
 }
 
 /// An error of the engine in our words.
@@ -166,7 +153,9 @@ impl Store {
         let Opened { index, fields, .. } = open_index(dir)?;
         let reader =
             index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into().map_err(|e| engine_error(dir, "open reader", e))?;
-        Ok(Store { dir: dir.into(), index, fields, reader, dictionaries: RwLock::default(), parts: RwLock::default() })
+        let snapshot = Snapshot::newest(&reader, None).map_err(|e| engine_error(dir, "open segments", e))?;
+        let snapshot = RwLock::new(Arc::new(snapshot));
+        Ok(Store { dir: dir.into(), index, fields, reader, dictionaries: RwLock::default(), snapshot })
     }
 
     /// Opens an index, or makes an empty one; its folder is readable by its owner only.
@@ -198,15 +187,15 @@ impl Store {
     /// # Errors
     /// When files cannot be opened; what was visible before stays so.
     pub fn reload(&self) -> Result<()> {
-        self.reader.reload().map_err(|e| engine_error(&self.dir, "reload", e))?;
-        let searcher = self.searcher();
-        let live = |id: &SegmentId| searcher.segment_readers().iter().any(|s| s.segment_id() == *id);
-        self.parts.write().unwrap_or_else(PoisonError::into_inner).retain(|id, _| live(id));
+        let before = self.snapshot();
+        let newest = Snapshot::newest(&self.reader, Some(&before)).map_err(|e| engine_error(&self.dir, "reload", e))?;
+        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(newest);
         Ok(())
     }
 
-    pub(super) fn searcher(&self) -> Searcher {
-        self.reader.searcher()
+    /// What is visible now; it stays as it is whatever is committed meanwhile.
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn error(&self, doing: &'static str) -> impl Fn(TantivyError) -> StoreError + '_ {
@@ -218,42 +207,29 @@ impl Store {
     }
 
     /// All live documents with a term.
-    pub(super) fn with_term(&self, searcher: &Searcher, term: &Term) -> Result<Vec<DocAddress>> {
-        with_term(searcher, term).map_err(self.error("read"))
-    }
-
-    /// What is held open of a segment.
-    pub(super) fn parts(&self, segment: &SegmentReader) -> tantivy::Result<Arc<Parts>> {
-        let id = segment.segment_id();
-        if let Some(known) = self.parts.read().unwrap_or_else(PoisonError::into_inner).get(&id) {
-            return Ok(Arc::clone(known));
-        }
-        let first = segment.fast_fields().i64(schema::FIRST)?;
-        let parts = Arc::new(Parts { ids: ids::Table::open(segment)?, records: Records::open(segment)?, first });
-        self.parts.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&parts));
-        Ok(parts)
+    pub(super) fn with_term(&self, snapshot: &Snapshot, term: &Term) -> Result<Vec<DocAddress>> {
+        with_term(snapshot, term).map_err(self.error("read"))
     }
 
     /// The record of a document.
-    pub(super) fn fetch(&self, searcher: &Searcher, at: DocAddress) -> Result<StoredRecord> {
-        let parts = self.parts(searcher.segment_reader(at.segment_ord)).map_err(self.error("read record"))?;
-        let packed = parts.records.get(at.doc_id).ok_or_else(|| self.damaged("a document bears no record"))?;
-        self.unpacked(searcher, packed)
+    pub(super) fn fetch(&self, snapshot: &Snapshot, at: DocAddress) -> Result<StoredRecord> {
+        let packed = snapshot.packed(at).ok_or_else(|| self.damaged("a document bears no record"))?;
+        self.unpacked(snapshot, packed)
     }
 
-    pub(super) fn unpacked(&self, searcher: &Searcher, packed: &[u8]) -> Result<StoredRecord> {
-        let dictionary = pack::needs(packed).map(|number| self.dictionary(searcher, number)).transpose()?;
+    pub(super) fn unpacked(&self, snapshot: &Snapshot, packed: &[u8]) -> Result<StoredRecord> {
+        let dictionary = pack::needs(packed).map(|number| self.dictionary(snapshot, number)).transpose()?;
         let plain = pack::unpack(dictionary.as_deref(), packed);
         plain.and_then(|plain| schema::decode(&plain)).ok_or_else(|| self.damaged("a record cannot be decoded"))
     }
 
-    fn dictionary(&self, searcher: &Searcher, number: u32) -> Result<Arc<Dictionary>> {
+    fn dictionary(&self, snapshot: &Snapshot, number: u32) -> Result<Arc<Dictionary>> {
         let of = |all: &[Arc<Dictionary>]| all.iter().find(|d| d.number == number).cloned();
         if let Some(known) = of(&self.dictionaries.read().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(known);
         }
         let stored: Vec<_> =
-            dictionaries(searcher, &self.fields).map_err(self.error("read dictionaries"))?.into_iter().map(Arc::new).collect();
+            dictionaries(snapshot, &self.fields).map_err(self.error("read dictionaries"))?.into_iter().map(Arc::new).collect();
         let found = of(&stored).ok_or_else(|| self.damaged(format!("dictionary {number} of its records is missing")));
         *self.dictionaries.write().unwrap_or_else(PoisonError::into_inner) = stored;
         found
@@ -264,9 +240,9 @@ impl Store {
     /// # Errors
     /// When the index cannot be read.
     pub fn get(&self, key: &str) -> Result<Option<StoredRecord>> {
-        let searcher = self.searcher();
-        let found = self.with_term(&searcher, &schema::key_term(&self.fields, key))?;
-        found.last().map(|&at| self.fetch(&searcher, at)).transpose()
+        let snapshot = self.snapshot();
+        let found = self.with_term(&snapshot, &schema::key_term(&self.fields, key))?;
+        found.last().map(|&at| self.fetch(&snapshot, at)).transpose()
     }
 
     /// All messages that ever were in a slot, in the order of their keys (aborted transactions too).
@@ -274,15 +250,15 @@ impl Store {
     /// # Errors
     /// When the index cannot be read.
     pub fn by_slot(&self, slot: &Slot) -> Result<Vec<StoredRecord>> {
-        let searcher = self.searcher();
+        let snapshot = self.snapshot();
         let name = slot.key();
-        let mut at = self.with_term(&searcher, &schema::key_term(&self.fields, &name))?;
-        at.extend(self.with_term(&searcher, &Term::from_field_text(self.fields.slot, &name))?);
+        let mut at = self.with_term(&snapshot, &schema::key_term(&self.fields, &name))?;
+        at.extend(self.with_term(&snapshot, &Term::from_field_text(self.fields.slot, &name))?);
         at.sort_unstable();
         at.dedup();
         let mut records = Vec::with_capacity(at.len());
         for at in at {
-            let record = self.fetch(&searcher, at)?;
+            let record = self.fetch(&snapshot, at)?;
             if record.slot == *slot {
                 records.push(record);
             }
@@ -312,9 +288,9 @@ impl Store {
     /// # Errors
     /// When the index cannot be read.
     pub fn source_documents(&self) -> Result<Vec<(String, String)>> {
-        let searcher = self.searcher();
+        let snapshot = self.snapshot();
         let mut found = Vec::new();
-        for (ord, segment) in searcher.segment_readers().iter().enumerate() {
+        for (ord, segment) in snapshot.segment_readers().iter().enumerate() {
             let read = |e: std::io::Error| self.error("read sources")(e.into());
             let inverted = segment.inverted_index(self.fields.source_key).map_err(self.error("read sources"))?;
             let mut stream = inverted.terms().stream().map_err(read)?;
@@ -324,7 +300,7 @@ impl Store {
                 while postings.doc() != TERMINATED {
                     if !segment.is_deleted(postings.doc()) {
                         let at = DocAddress::new(ord as u32, postings.doc());
-                        let doc: TantivyDocument = searcher.doc(at).map_err(self.error("read source"))?;
+                        let doc: TantivyDocument = snapshot.doc(at).map_err(self.error("read source"))?;
                         found.extend(schema::source_of(&self.fields, &doc).map(|json| (key.clone(), json)));
                     }
                     postings.advance();

@@ -3,14 +3,16 @@
 use super::clause::{Clause, Place};
 use super::ids;
 use super::schema::{self, prefix};
+use super::snapshot::{Parts, Snapshot};
 use super::{Found, Result, Store, StoreError, Total};
 use crate::model::journey::Lookup;
 use crate::model::query::{Pattern, Query, Sort};
 use crate::model::record::{Record, Role, StoredRecord};
 use rayon::prelude::*;
 use std::collections::{BinaryHeap, HashSet};
+use tantivy::columnar::Column;
 use tantivy::schema::Field;
-use tantivy::{DocAddress, DocId, DocSet, Searcher, SegmentReader, TERMINATED, TantivyError};
+use tantivy::{DocAddress, DocId, DocSet, SegmentReader, TERMINATED, TantivyError};
 
 /// Candidates that are fetched and tested at a time.
 const STEP: usize = 512;
@@ -113,23 +115,23 @@ fn word_clauses(field: Field, word: &str, clauses: &mut Vec<Clause>) {
 
 impl Plan {
     /// Calls `each` for every live document of a segment that meets all clauses and the time range, with its arrival.
-    fn run(&self, segment: &SegmentReader, store: &Store, each: &mut dyn FnMut(i64, DocId)) -> tantivy::Result<()> {
-        let parts = store.parts(segment)?;
-        let first = &parts.first;
-        // A segment of another time is left unread.
+    fn run(&self, segment: &SegmentReader, parts: &Parts, each: &mut dyn FnMut(i64, DocId)) -> tantivy::Result<()> {
+        // A segment of another time is left unread. Without a time, the terms come first: an id is in few segments.
         let timed = self.since > i64::MIN || self.until < i64::MAX;
-        if timed && (first.num_docs() == 0 || first.max_value() < self.since || first.min_value() >= self.until) {
+        let other = |f: &Column<i64>| f.num_docs() == 0 || f.max_value() < self.since || f.min_value() >= self.until;
+        if timed && other(parts.first(segment)?) {
             return Ok(());
         }
         let mut sets = Vec::with_capacity(self.clauses.len());
         for clause in &self.clauses {
-            let Some(set) = clause.documents(segment, store)? else { return Ok(()) };
+            let Some(set) = clause.documents(segment, parts)? else { return Ok(()) };
             sets.push(set);
         }
         sets.sort_by_key(|s| s.0);
         let mut sets = sets.into_iter().map(|s| s.1);
         let Some(mut lead) = sets.next() else { return Ok(()) };
         let mut others: Vec<_> = sets.collect();
+        let first = parts.first(segment)?;
         let mut doc = lead.doc();
         'next: while doc != TERMINATED {
             for other in &mut others {
@@ -152,55 +154,48 @@ impl Plan {
     }
 
     /// How many documents of a segment [`Plan::run`] finds.
-    fn count(&self, segment: &SegmentReader, store: &Store) -> tantivy::Result<u64> {
+    fn count(&self, segment: &SegmentReader, parts: &Parts) -> tantivy::Result<u64> {
         let mut count = 0;
         if let ([clause @ Clause::Terms(..)], i64::MIN, i64::MAX) = (self.clauses.as_slice(), self.since, self.until) {
             // No document has two of the terms of one clause (each has one role): only those that are deleted are to be looked at.
-            let Some((all, mut set)) = clause.documents(segment, store)? else { return Ok(0) };
+            let Some((all, mut set)) = clause.documents(segment, parts)? else { return Ok(0) };
             for doc in (0..segment.max_doc()).filter(|doc| segment.is_deleted(*doc)) {
                 let at = if set.doc() < doc { set.seek(doc) } else { set.doc() };
                 count += u64::from(at == doc);
             }
             return Ok(all - count);
         }
-        self.run(segment, store, &mut |_, _| count += 1)?;
+        self.run(segment, parts, &mut |_, _| count += 1)?;
         Ok(count)
     }
 
     /// The first `most` candidates behind `after`, in order, and how many candidates there are in all.
-    fn candidates(
-        &self,
-        store: &Store,
-        searcher: &Searcher,
-        sort: Sort,
-        after: Option<Rank>,
-        most: usize,
-    ) -> tantivy::Result<(Vec<Rank>, u64)> {
+    fn candidates(&self, snapshot: &Snapshot, sort: Sort, after: Option<Rank>, most: usize) -> tantivy::Result<(Vec<Rank>, u64)> {
         let rank = |first: i64| if sort == Sort::Newest { !first } else { first };
-        let mut segments: Vec<(i64, usize, &SegmentReader)> = Vec::new();
-        for (ord, segment) in searcher.segment_readers().iter().enumerate() {
+        let mut segments: Vec<(i64, u32, &SegmentReader, &Parts)> = Vec::new();
+        for (ord, segment, parts) in snapshot.segments() {
             // Where few are wanted, segments that hold later ones only are not read for them.
             let best = match most {
                 usize::MAX => i64::MIN,
                 _ => {
-                    let first = &store.parts(segment)?.first;
+                    let first = parts.first(segment)?;
                     rank(if sort == Sort::Newest { first.max_value() } else { first.min_value() })
                 }
             };
-            segments.push((best, ord, segment));
+            segments.push((best, ord, segment, parts));
         }
         segments.sort_by_key(|s| s.0);
         let mut heap: BinaryHeap<Rank> = BinaryHeap::new();
         let mut all: Vec<Rank> = Vec::new();
         let mut total = 0;
-        for (best, ord, segment) in segments {
+        for (best, ord, segment, parts) in segments {
             if heap.len() == most && heap.peek().is_some_and(|worst| best > worst.0) {
-                total += self.count(segment, store)?;
+                total += self.count(segment, parts)?;
                 continue;
             }
-            self.run(segment, store, &mut |first, doc| {
+            self.run(segment, parts, &mut |first, doc| {
                 total += 1;
-                let at = (rank(first), DocAddress::new(ord as u32, doc));
+                let at = (rank(first), DocAddress::new(ord, doc));
                 if after.is_some_and(|a| at <= a) {
                 } else if most == usize::MAX {
                     all.push(at);
@@ -252,14 +247,14 @@ impl Store {
     }
 
     fn visit(&self, q: &Query, limit: usize, each: &mut dyn FnMut(&StoredRecord, Record) -> bool) -> Result<Total> {
-        let searcher = self.searcher();
+        let snapshot = self.snapshot();
         let plan = plan(&self.fields, q);
         let mut most = if limit < STEP { limit.max(1) + 32 } else { usize::MAX };
         let (mut after, mut matched) = (None, 0u64);
         loop {
-            let (places, total) = plan.candidates(self, &searcher, q.sort, after, most).map_err(self.error("search"))?;
+            let (places, total) = plan.candidates(&snapshot, q.sort, after, most).map_err(self.error("search"))?;
             for step in places.chunks(STEP) {
-                for tested in self.test(&searcher, q, step)? {
+                for tested in self.test(&snapshot, q, step)? {
                     let Some((stored, record)) = tested else { continue };
                     matched += 1;
                     if matched > limit as u64 || !each(&stored, record) {
@@ -277,9 +272,9 @@ impl Store {
     }
 
     /// Fetches candidates and tests each; those that do not meet the query are `None`.
-    fn test(&self, searcher: &Searcher, q: &Query, step: &[Rank]) -> Result<Vec<Option<(StoredRecord, Record)>>> {
+    fn test(&self, snapshot: &Snapshot, q: &Query, step: &[Rank]) -> Result<Vec<Option<(StoredRecord, Record)>>> {
         let one = |&(_, at): &Rank| -> Result<Option<(StoredRecord, Record)>> {
-            let stored = self.fetch(searcher, at)?;
+            let stored = self.fetch(snapshot, at)?;
             let record = stored.derive_bare();
             let fits = q.matches(&record);
             Ok(fits.then(|| {
@@ -322,11 +317,11 @@ impl Store {
     /// # Errors
     /// When the index cannot be read.
     pub fn with_id(&self, id: &str, role: Option<Role>, limit: usize, seen: &mut Seen) -> Result<Vec<(StoredRecord, Record)>> {
-        let searcher = self.searcher();
+        let snapshot = self.snapshot();
         let mut clauses = vec![Clause::Ids(vec![ids::hash(&id.to_lowercase())])];
         clauses.extend(role.map(|role| Clause::Terms(self.fields.terms, vec![schema::role_term(role).into()])));
         let plan = Plan { clauses, since: i64::MIN, until: i64::MAX, exact: false };
-        let (places, _) = plan.candidates(self, &searcher, Sort::Newest, None, usize::MAX).map_err(self.error("search"))?;
+        let (places, _) = plan.candidates(&snapshot, Sort::Newest, None, usize::MAX).map_err(self.error("search"))?;
         let mut found = Vec::new();
         for (_, at) in places {
             if seen.0.contains(&at) {
@@ -335,7 +330,7 @@ impl Store {
             if found.len() >= limit {
                 break;
             }
-            let stored = self.fetch(&searcher, at)?;
+            let stored = self.fetch(&snapshot, at)?;
             let record = stored.derive_bare();
             let mut named = false;
             stored.each_id(&record, &mut |own| named |= own == id);
@@ -352,7 +347,7 @@ impl Store {
     /// # Errors
     /// When the index cannot be read.
     pub fn has_reports(&self) -> Result<bool> {
-        for segment in self.searcher().segment_readers() {
+        for segment in self.snapshot().segment_readers() {
             let inverted = segment.inverted_index(self.fields.terms).map_err(self.error("search"))?;
             if inverted.terms().get(prefix::REPORT.as_bytes()).map_err(self.io_error("search"))?.is_some() {
                 return Ok(true);
@@ -367,15 +362,15 @@ impl Store {
     /// # Errors
     /// When the index cannot be read.
     pub fn of_role(&self, role: Role, ids: &[&str], limit: usize) -> Result<Vec<Record>> {
-        let searcher = self.searcher();
+        let snapshot = self.snapshot();
         let ids: Vec<String> = ids.iter().map(|id| id.to_lowercase()).collect();
         let hashes = ids.iter().map(|id| ids::hash(id)).collect();
         let clauses = vec![Clause::Terms(self.fields.terms, vec![schema::role_term(role).into()]), Clause::Ids(hashes)];
         let plan = Plan { clauses, since: i64::MIN, until: i64::MAX, exact: false };
-        let (places, _) = plan.candidates(self, &searcher, Sort::Newest, None, limit).map_err(self.error("search"))?;
+        let (places, _) = plan.candidates(&snapshot, Sort::Newest, None, limit).map_err(self.error("search"))?;
         let mut found = Vec::new();
         for (_, at) in places {
-            let stored = self.fetch(&searcher, at)?;
+            let stored = self.fetch(&snapshot, at)?;
             let record = stored.derive();
             let mut named = false;
             stored.each_id(&record, &mut |own| named |= ids.contains(&own.to_lowercase()));

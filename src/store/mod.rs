@@ -30,6 +30,7 @@ mod pack;
 mod records;
 mod scan;
 mod schema;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod writer;

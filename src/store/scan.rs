@@ -43,11 +43,10 @@ impl Store {
     /// # Errors
     /// When the index cannot be read.
     pub fn scan(&self, each: &mut dyn FnMut(StoredRecord) -> bool) -> Result<()> {
-        let searcher = self.searcher();
-        for segment in searcher.segment_readers() {
-            let parts = self.parts(segment).map_err(self.error("read records"))?;
+        let snapshot = self.snapshot();
+        for (_, segment, parts) in snapshot.segments() {
             for packed in segment.doc_ids_alive().filter_map(|doc| parts.records.get(doc)) {
-                let record = self.unpacked(&searcher, packed)?;
+                let record = self.unpacked(&snapshot, packed)?;
                 if !each(record) {
                     return Ok(());
                 }
@@ -61,9 +60,9 @@ impl Store {
     /// # Errors
     /// When the index cannot be read.
     pub fn plain_before(&self, before: i64, most: usize) -> Result<Vec<StoredRecord>> {
-        let searcher = self.searcher();
+        let snapshot = self.snapshot();
         let mut found = Vec::new();
-        for (ord, segment) in searcher.segment_readers().iter().enumerate() {
+        for (ord, segment) in snapshot.segment_readers().iter().enumerate() {
             let Some((oldest, _)) = span(segment).map_err(self.error("read times"))? else { continue };
             if oldest >= before {
                 continue;
@@ -80,7 +79,7 @@ impl Store {
                 if found.len() >= most {
                     return Ok(found);
                 }
-                found.push(self.fetch(&searcher, DocAddress::new(ord as u32, doc))?);
+                found.push(self.fetch(&snapshot, DocAddress::new(ord as u32, doc))?);
             }
         }
         Ok(found)
@@ -95,7 +94,7 @@ impl Store {
         let own = |name: &str| format!("{}{name}", prefix::HOST);
         let label = name.split('.').next().filter(|l| l.parse::<u32>().is_err()).unwrap_or(&name);
         let terms = [own(&name), own(label), format!("{}{name}", prefix::RELAY)];
-        for segment in self.searcher().segment_readers() {
+        for segment in self.snapshot().segment_readers() {
             let inverted = segment.inverted_index(self.fields.terms).map_err(self.error("read terms"))?;
             for term in &terms {
                 if inverted.terms().get(term.as_bytes()).map_err(self.io_error("read terms"))?.is_some() {
@@ -125,7 +124,7 @@ impl Store {
     /// # Errors
     /// When the index cannot be read.
     pub fn count_expired(&self, before: i64) -> Result<u64> {
-        let count = self.searcher().search(&expired(&self.fields, before), &Count).map_err(self.error("count"))?;
+        let count = self.snapshot().search(&expired(&self.fields, before), &Count).map_err(self.error("count"))?;
         Ok(count as u64)
     }
 
@@ -140,7 +139,7 @@ impl Store {
             files.push((entry.file_name().to_string_lossy().into_owned(), entry.metadata().map_or(0, |m| m.len())));
         }
         let mut found = Vec::new();
-        for segment in self.searcher().segment_readers() {
+        for segment in self.snapshot().segment_readers() {
             let name = segment.segment_id().uuid_string();
             found.push(SegmentFigures {
                 span: span(segment).map_err(self.error("read times"))?,
