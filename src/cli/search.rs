@@ -13,7 +13,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
-#[command(after_help = "Addresses and names compare without case; * stands for anything. Times: 2h, 3d, today, yesterday, \
+#[command(after_help = "Addresses and names compare without case; * stands for anything (in an id, every record of \
+the time given is read for it). Times: 2h, 3d, today, yesterday, \
 2026-03-02, \"2026-03-02 08:00\", RFC 3339. Without filters all records are listed, newest first.")]
 pub struct Arguments {
     /// Words of the remote's reply, a refusal's reason, or the subject
