@@ -5,6 +5,7 @@
 //! index, in a document of its own that comes in the commit of the first records that need it. Each packed record names
 //! the dictionary that it needs.
 
+use super::schema::encode;
 use crate::model::record::StoredRecord;
 use crate::model::redact::MaskKey;
 use crate::model::redact::personal::{Masks, anonymized};
@@ -18,8 +19,8 @@ const LEVEL: i32 = 1;
 /// Bytes of a dictionary.
 const BYTES: usize = 32 * 1024;
 /// Records that a dictionary is trained on.
-pub(super) const SAMPLES: usize = 1024;
-/// Of one record, so many bytes are looked at.
+const SAMPLES: usize = 1024;
+/// The longest record, bytes of events, that is one of them: nearly all are shorter.
 const SAMPLE_BYTES: usize = 4096;
 /// The first byte of a packed form; no plain one begins with it. It stands for what all frames begin with.
 const PACKED: u8 = 0xff;
@@ -50,18 +51,14 @@ impl Dictionary {
     }
 }
 
-/// Makes dictionary `number` of what records (stored forms; [`SAMPLES`] or more) have in common. `None` if they have too little.
-pub(super) fn train(records: &[StoredRecord], form: impl Fn(&StoredRecord) -> Vec<u8> + Sync, number: u32) -> Option<Vec<u8>> {
+/// Makes dictionary `number` of what records have in common. `None` if they have too little.
+fn train(records: &[StoredRecord], number: u32) -> Option<Vec<u8>> {
     let mut key = [0; 32];
     getrandom::fill(&mut key).ok()?;
     let key = MaskKey::new(key);
     let hosts: FxHashSet<&str> = records.iter().map(|r| r.slot.host.as_str()).collect();
     let is_host = |name: &str| hosts.contains(name);
-    let sample = |r: &StoredRecord| {
-        let mut bytes = form(anonymized(r, &key, Masks::Numbers, &is_host).as_ref().unwrap_or(r));
-        bytes.truncate(SAMPLE_BYTES);
-        bytes
-    };
+    let sample = |r: &StoredRecord| encode(anonymized(r, &key, Masks::Numbers, &is_host).as_ref().unwrap_or(r));
     let samples: Vec<Vec<u8>> = records.par_iter().map(sample).collect();
     let mut bytes = zstd::dict::from_samples(&samples, BYTES).ok()?;
     // Behind its mark, a dictionary bears its number.
@@ -143,17 +140,18 @@ impl Packing {
 
     /// Looks at records before they are packed, of which the first is the `stored`-th ever. Where it is time for a new
     /// dictionary, it is the latest from here on, and its bytes are to be stored with them.
-    pub fn learn(&mut self, records: &[StoredRecord], stored: u64, form: impl Fn(&StoredRecord) -> Vec<u8> + Sync) -> Option<Vec<u8>> {
+    pub fn learn(&mut self, records: &[StoredRecord], stored: u64) -> Option<Vec<u8>> {
         let gathered_from = self.due().saturating_sub(SAMPLES as u64);
         if stored + (records.len() as u64) <= gathered_from {
             return None;
         }
-        self.samples.extend(records.iter().take(SAMPLES - self.samples.len()).cloned());
+        let short = records.iter().filter(|r| r.events.len() <= SAMPLE_BYTES);
+        self.samples.extend(short.take(SAMPLES - self.samples.len()).cloned());
         if self.samples.len() < SAMPLES {
             return None;
         }
         let number = self.latest.as_ref().map_or(1, |d| d.number + 1);
-        let bytes = train(&std::mem::take(&mut self.samples), form, number)?;
+        let bytes = train(&std::mem::take(&mut self.samples), number)?;
         self.latest = Some(Dictionary::new(&bytes)?);
         Some(bytes)
     }
@@ -175,7 +173,7 @@ mod tests {
         (from..to).map(one).collect()
     }
 
-    static DICTIONARY: LazyLock<Vec<u8>> = LazyLock::new(|| train(&records(0, SAMPLES), schema::encode, 3).unwrap());
+    static DICTIONARY: LazyLock<Vec<u8>> = LazyLock::new(|| train(&records(0, SAMPLES), 3).unwrap());
 
     #[test]
     fn a_dictionary_holds_what_lines_have_in_common_but_nobodys_data() {
@@ -192,7 +190,7 @@ mod tests {
     #[test]
     fn records_are_a_quarter_of_their_size_and_come_back_whole() {
         let dictionary = Dictionary::new(&DICTIONARY).unwrap();
-        let plain: Vec<_> = records(SAMPLES, SAMPLES + 200).iter().map(schema::encode).collect();
+        let plain: Vec<_> = records(SAMPLES, SAMPLES + 200).iter().map(encode).collect();
         let packed: Vec<_> = plain.iter().map(|p| pack(Some(&dictionary), p.clone())).collect();
         let bytes = |all: &[Vec<u8>]| all.iter().map(Vec::len).sum::<usize>();
         assert!(bytes(&packed) * 4 < bytes(&plain), "{} of {}", bytes(&packed), bytes(&plain));
@@ -222,7 +220,7 @@ mod tests {
         let mut packing = Packing::default();
         let mut trained = Vec::new();
         for n in (0..20 * SAMPLES).step_by(512) {
-            if let Some(bytes) = packing.learn(&records(n, n + 512), n as u64, schema::encode) {
+            if let Some(bytes) = packing.learn(&records(n, n + 512), n as u64) {
                 trained.push((n + 512, Dictionary::new(&bytes).unwrap().number));
             }
         }

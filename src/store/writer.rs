@@ -210,7 +210,7 @@ impl Writer {
     /// What stores records: each after the deletion of what its key had.
     fn put(&mut self, ops: &mut Vec<UserOperation>, records: Vec<StoredRecord>, masked: bool) {
         let fields = self.fields;
-        let dictionary = self.packing.learn(&records, self.stored, schema::encode);
+        let dictionary = self.packing.learn(&records, self.stored);
         self.stored += records.len() as u64;
         ops.extend(dictionary.map(|bytes| UserOperation::Add(schema::dictionary_document(&fields, &bytes))));
         let dictionary = self.packing.latest();
