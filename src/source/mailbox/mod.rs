@@ -54,12 +54,18 @@ pub enum Kind {
 /// Told by the first bytes of a file whether it holds mail; a log never looks so.
 pub fn kind_of(head: &[u8]) -> Option<Kind> {
     let head = head.get(..PROBE.min(head.len())).unwrap_or_default();
-    let mut lines = head.split(|b| *b == b'\n' || *b == b'\r').filter(|l| !l.is_empty());
+    let mut lines = lines(head).filter(|l| !l.is_empty());
     let first = lines.next()?;
     if is_from_line(first) {
         return lines.next().filter(|l| is_field(l)).map(|_| Kind::Mbox);
     }
     is_header(head).then_some(Kind::Mail)
+}
+
+/// Lines as a mailbox's reader takes them: a file that has LFs ends its lines by them (or by CRLF), else by CR.
+fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let end = if head.contains(&b'\n') { b'\n' } else { b'\r' };
+    head.split(move |b| *b == end).map(|line| line.strip_suffix(b"\r").unwrap_or(line))
 }
 
 fn is_field(line: &[u8]) -> bool {
@@ -73,10 +79,8 @@ const USUAL: [&[u8]; 9] =
 
 /// A block of header fields with at least two of the usual ones, up to an empty line (or as far as the bytes go).
 fn is_header(head: &[u8]) -> bool {
-    let end = if head.contains(&b'\n') { b'\n' } else { b'\r' };
     let mut usual = Vec::new();
-    for (n, line) in head.split(|b| *b == end).enumerate() {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
+    for (n, line) in lines(head).enumerate() {
         if line.is_empty() {
             break;
         }
