@@ -125,14 +125,14 @@ impl Store {
     pub fn stats(&self) -> Result<Stats> {
         let snapshot = self.snapshot();
         let mut s = Stats { segments: snapshot.segment_readers().len(), ..Stats::default() };
-        for segment in snapshot.segment_readers() {
+        for (_, segment, parts) in snapshot.segments() {
             s.hops += self.count(segment, schema::role_term(Role::Hop))?;
             s.rejects += self.count(segment, schema::role_term(Role::Reject))?;
             s.witnesses += self.count(segment, schema::role_term(Role::Witness))?;
             s.reports += self.count(segment, schema::role_term(Role::Report))?;
             s.open += self.count(segment, prefix::OPEN)?;
             s.deleted += u64::from(segment.num_deleted_docs());
-            let first = segment.fast_fields().i64(schema::FIRST).map_err(self.error("read times"))?;
+            let first = parts.first(segment).map_err(self.error("read times"))?;
             let last = segment.fast_fields().i64(schema::LAST).map_err(self.error("read times"))?;
             if first.values.num_vals() > 0 && last.values.num_vals() > 0 {
                 s.first = Some(s.first.map_or(first.min_value(), |t| t.min(first.min_value())));
@@ -153,8 +153,8 @@ impl Store {
         let range = since.unwrap_or(i64::MIN)..until.unwrap_or(i64::MAX);
         let mut hosts: BTreeMap<String, HostCoverage> = BTreeMap::new();
         let snapshot = self.snapshot();
-        for segment in snapshot.segment_readers() {
-            let first = segment.fast_fields().i64(schema::FIRST).map_err(self.error("read times"))?;
+        for (_, segment, parts) in snapshot.segments() {
+            let first = parts.first(segment).map_err(self.error("read times"))?;
             let last = segment.fast_fields().i64(schema::LAST).map_err(self.error("read times"))?;
             let inverted = segment.inverted_index(self.fields.terms).map_err(self.error("read hosts"))?;
             let mut stream = inverted.terms().range().ge(prefix::HOST.as_bytes()).into_stream().map_err(self.io_error("read hosts"))?;
@@ -217,7 +217,7 @@ impl Store {
     fn verify_records(&self, report: &mut VerifyReport) -> Result<()> {
         let snapshot = self.snapshot();
         let mut keys: HashSet<u128> = HashSet::new();
-        for (ord, segment) in snapshot.segment_readers().iter().enumerate() {
+        for (ord, segment, _) in snapshot.segments() {
             let reader = segment.get_store_reader(1).map_err(self.io_error("read documents"))?;
             let mut documents = 0u32;
             let all = segment.doc_ids_alive().zip(reader.iter::<TantivyDocument>(segment.alive_bitset()));
@@ -225,7 +225,7 @@ impl Store {
                 documents += 1;
                 match document {
                     Ok(document) if schema::is_no_record(&self.fields, &document) => {}
-                    Ok(_) => self.verify_record(&snapshot, DocAddress::new(ord as u32, doc), &mut keys, report),
+                    Ok(_) => self.verify_record(&snapshot, DocAddress::new(ord, doc), &mut keys, report),
                     Err(e) => report.problems.push(format!("segment {}: a document cannot be read: {e}", segment.segment_id())),
                 }
             }

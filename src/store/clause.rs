@@ -10,9 +10,10 @@ use tantivy::{BitSet, DocId, DocSet, SegmentReader, TERMINATED};
 
 /// Terms whose documents are read only where they are needed; of more, all are read first.
 const FEW: usize = 4;
+
 /// One condition on what a document is found by.
 pub(super) enum Clause {
-    /// It may bear one of these ids ([`ids::hash`]).
+    /// It may bear one of these ids ([`super::ids::hash`]).
     Ids(Vec<u32>),
     /// It has one of these terms.
     Terms(Field, Vec<String>),

@@ -214,6 +214,10 @@ impl Plan {
     }
 }
 
+fn with_lines((stored, record): (StoredRecord, Record)) -> Record {
+    Record { events: stored.lines(), ..record }
+}
+
 impl Store {
     /// Finds the records that meet a query, in its order, at most its limit.
     ///
@@ -299,8 +303,7 @@ impl Store {
     /// # Errors
     /// When the index cannot be read.
     pub fn by_id(&self, id: &str, limit: usize, seen: &mut Seen) -> Result<Vec<Record>> {
-        let whole = |(stored, record): (StoredRecord, Record)| Record { events: stored.lines(), ..record };
-        Ok(self.with_id(id, None, limit, seen)?.into_iter().map(whole).collect())
+        Ok(self.with_id(id, None, limit, seen)?.into_iter().map(with_lines).collect())
     }
 
     /// As [`Store::by_id`], in the stored form.
@@ -317,8 +320,20 @@ impl Store {
     /// # Errors
     /// When the index cannot be read.
     pub fn with_id(&self, id: &str, role: Option<Role>, limit: usize, seen: &mut Seen) -> Result<Vec<(StoredRecord, Record)>> {
+        self.bearing(vec![ids::hash(&id.to_lowercase())], role, limit, seen, &|own| own == id)
+    }
+
+    /// Records of one role or all that bear an id that `is` one of those asked for, which have these hashes; newest first.
+    fn bearing(
+        &self,
+        hashes: Vec<u32>,
+        role: Option<Role>,
+        limit: usize,
+        seen: &mut Seen,
+        is: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<(StoredRecord, Record)>> {
         let snapshot = self.snapshot();
-        let mut clauses = vec![Clause::Ids(vec![ids::hash(&id.to_lowercase())])];
+        let mut clauses = vec![Clause::Ids(hashes)];
         clauses.extend(role.map(|role| Clause::Terms(self.fields.terms, vec![schema::role_term(role).into()])));
         let plan = Plan { clauses, since: i64::MIN, until: i64::MAX, exact: false };
         let (places, _) = plan.candidates(&snapshot, Sort::Newest, None, usize::MAX).map_err(self.error("search"))?;
@@ -333,7 +348,7 @@ impl Store {
             let stored = self.fetch(&snapshot, at)?;
             let record = stored.derive_bare();
             let mut named = false;
-            stored.each_id(&record, &mut |own| named |= own == id);
+            stored.each_id(&record, &mut |own| named |= is(own));
             if named {
                 seen.0.insert(at);
                 found.push((stored, record));
@@ -362,23 +377,11 @@ impl Store {
     /// # Errors
     /// When the index cannot be read.
     pub fn of_role(&self, role: Role, ids: &[&str], limit: usize) -> Result<Vec<Record>> {
-        let snapshot = self.snapshot();
         let ids: Vec<String> = ids.iter().map(|id| id.to_lowercase()).collect();
         let hashes = ids.iter().map(|id| ids::hash(id)).collect();
-        let clauses = vec![Clause::Terms(self.fields.terms, vec![schema::role_term(role).into()]), Clause::Ids(hashes)];
-        let plan = Plan { clauses, since: i64::MIN, until: i64::MAX, exact: false };
-        let (places, _) = plan.candidates(&snapshot, Sort::Newest, None, limit).map_err(self.error("search"))?;
-        let mut found = Vec::new();
-        for (_, at) in places {
-            let stored = self.fetch(&snapshot, at)?;
-            let record = stored.derive();
-            let mut named = false;
-            stored.each_id(&record, &mut |own| named |= ids.contains(&own.to_lowercase()));
-            if named {
-                found.push(record);
-            }
-        }
-        Ok(found)
+        let is = |own: &str| ids.contains(&own.to_lowercase());
+        let found = self.bearing(hashes, Some(role), limit, &mut Seen::default(), &is)?;
+        Ok(found.into_iter().map(with_lines).collect())
     }
 
     pub(super) fn io_error(&self, doing: &'static str) -> impl Fn(std::io::Error) -> StoreError + '_ {

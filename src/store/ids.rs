@@ -8,18 +8,18 @@
 //! then where each bucket of hashes begins (32 bits each, and one more for the end), then how many bits of a hash are the
 //! number of its bucket (8 bits). Little endian.
 
+use super::plugin;
 use std::any::Any;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 use std::io::Write;
 use tantivy::directory::{OwnedBytes, TerminatingWrite, WritePtr};
-use tantivy::index::{SegmentComponent, SegmentReader};
+use tantivy::index::SegmentReader;
 use tantivy::indexer::DocIdMapping;
-use tantivy::indexer::doc_id_mapping::MappingType;
 use tantivy::schema::document::ErasedDocument;
-use tantivy::schema::{Field, Schema, Value};
-use tantivy::{DocId, PluginMergeContext, PluginWriter, PluginWriterContext, Segment, SegmentPlugin, TantivyDocument, TantivyError};
+use tantivy::schema::{Field, Schema};
+use tantivy::{DocId, PluginMergeContext, PluginWriter, PluginWriterContext, Segment, SegmentPlugin};
 
 /// The file's ending.
 pub(super) const EXTENSION: &str = "ids";
@@ -47,7 +47,7 @@ impl SegmentPlugin for IdsPlugin {
     }
 
     fn merge(&self, ctx: PluginMergeContext) -> tantivy::Result<()> {
-        in_order(&ctx)?;
+        plugin::in_order(&ctx)?;
         let mut parts = Vec::with_capacity(ctx.readers.len());
         let mut base = 0;
         for reader in ctx.readers {
@@ -71,20 +71,6 @@ impl SegmentPlugin for IdsPlugin {
     }
 }
 
-fn shuffled() -> TantivyError {
-    TantivyError::InternalError("documents of a segment in another order than they came".into())
-}
-
-/// An error if a merge puts documents into another order: it never does, as nothing asks for it.
-pub(super) fn in_order(ctx: &PluginMergeContext) -> tantivy::Result<()> {
-    if ctx.doc_id_mapping.mapping_type() == MappingType::Shuffled { Err(shuffled()) } else { Ok(()) }
-}
-
-/// As [`in_order`], where a segment is written.
-pub(super) fn same_order(order: Option<&DocIdMapping>) -> tantivy::Result<()> {
-    if order.is_some() { Err(shuffled()) } else { Ok(()) }
-}
-
 /// Gathers the entries of a segment that is being written.
 struct IdsWriter {
     field: Field,
@@ -93,14 +79,13 @@ struct IdsWriter {
 
 impl PluginWriter for IdsWriter {
     fn add_document(&mut self, id: DocId, document: &dyn ErasedDocument, _: &Schema) -> tantivy::Result<()> {
-        let document = document.as_any().downcast_ref::<TantivyDocument>();
-        let hashes = document.and_then(|d| d.get_first(self.field)).and_then(|v| v.as_custom()).unwrap_or_default();
+        let hashes = plugin::value(document, self.field);
         self.entries.extend(hashes.as_chunks().0.iter().map(|h| u64::from(u32::from_le_bytes(*h)) << 32 | u64::from(id)));
         Ok(())
     }
 
     fn serialize(mut self: Box<Self>, segment: &Segment, order: Option<&DocIdMapping>) -> tantivy::Result<()> {
-        same_order(order)?;
+        plugin::same_order(order)?;
         self.entries.sort_unstable();
         let mut out = TableWriter::new(segment, self.entries.len())?;
         for entry in self.entries {
@@ -166,7 +151,7 @@ impl TableWriter {
     /// Begins one of at most `most` entries.
     fn new(segment: &Segment, most: usize) -> tantivy::Result<Self> {
         let bits = (most / BUCKET).max(1).ilog2();
-        let out = segment.open_write(SegmentComponent::Custom(EXTENSION.into()))?;
+        let out = plugin::create(segment, EXTENSION)?;
         Ok(TableWriter { out, bits, starts: Vec::with_capacity((1 << bits) + 1), written: 0 })
     }
 
@@ -175,7 +160,7 @@ impl TableWriter {
         while self.starts.len() <= bucket {
             self.starts.push(self.written);
         }
-        self.written += 1;
+        self.written = self.written.checked_add(1).ok_or_else(|| std::io::Error::other("too many ids for one segment"))?;
         self.out.write_all(&entry.to_le_bytes())
     }
 
@@ -202,16 +187,18 @@ pub(super) struct Table {
 
 impl Table {
     pub fn open(segment: &SegmentReader) -> tantivy::Result<Self> {
-        let bytes = segment.open_read(SegmentComponent::Custom(EXTENSION.into()))?.read_bytes()?;
-        Table::read(bytes).ok_or_else(|| TantivyError::InternalError(format!("the ids of segment {} cannot be read", segment.segment_id())))
+        plugin::open(segment, EXTENSION, Table::read)
     }
 
     fn read(bytes: OwnedBytes) -> Option<Self> {
         let bits = u32::from(*bytes.last()?);
-        let starts = 4 * ((1usize.checked_shl(bits)?) + 1);
+        if bits >= 32 {
+            return None;
+        }
+        let starts = 4 * ((1 << bits) + 1);
         let entries = bytes.len().checked_sub(1 + starts)?;
         let table = Table { entries: bytes.slice(0..entries), starts: bytes.slice(entries..entries + starts), bits };
-        (bits < 32 && entries % 8 == 0).then_some(table)
+        (entries % 8 == 0).then_some(table)
     }
 
     fn len(&self) -> usize {
@@ -265,7 +252,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn damaged_tables_answer_without_harm(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), bits in 0..6u8, hash: u32) {
+        fn damaged_tables_answer_without_harm(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), bits in prop_oneof![0..6u8, any::<u8>()], hash: u32) {
             bytes.push(bits);
             if let Some(table) = Table::read(OwnedBytes::new(bytes)) {
                 prop_assert!(table.documents(hash).count() <= table.len());

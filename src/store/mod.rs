@@ -27,6 +27,7 @@ mod guard;
 mod ids;
 mod merge;
 mod pack;
+mod plugin;
 mod records;
 mod scan;
 mod schema;

@@ -4,15 +4,15 @@
 //! other in the order of their documents, then where each ends (40 bits each), then how many there are (32 bits). Little
 //! endian. Documents that are no records have empty ones.
 
-use super::ids::in_order;
+use super::plugin;
 use std::any::Any;
 use std::io::Write;
 use tantivy::directory::{OwnedBytes, TerminatingWrite};
-use tantivy::index::{SegmentComponent, SegmentReader};
+use tantivy::index::SegmentReader;
 use tantivy::indexer::DocIdMapping;
 use tantivy::schema::document::ErasedDocument;
-use tantivy::schema::{Field, Schema, Value};
-use tantivy::{DocId, PluginMergeContext, PluginWriter, PluginWriterContext, Segment, SegmentPlugin, TantivyDocument, TantivyError};
+use tantivy::schema::{Field, Schema};
+use tantivy::{DocId, PluginMergeContext, PluginWriter, PluginWriterContext, Segment, SegmentPlugin};
 
 /// The file's ending.
 pub(super) const EXTENSION: &str = "records";
@@ -35,9 +35,9 @@ impl SegmentPlugin for RecordsPlugin {
     }
 
     fn merge(&self, ctx: PluginMergeContext) -> tantivy::Result<()> {
-        in_order(&ctx)?;
+        plugin::in_order(&ctx)?;
         let parts: Vec<Records> = ctx.readers.iter().map(Records::open).collect::<tantivy::Result<_>>()?;
-        let mut out = ctx.target_segment.open_write(SegmentComponent::Custom(EXTENSION.into()))?;
+        let mut out = plugin::create(ctx.target_segment, EXTENSION)?;
         let live = || ctx.readers.iter().zip(&parts).flat_map(|(r, part)| r.doc_ids_alive().map(move |doc| part.get(doc)));
         for record in live() {
             out.write_all(record.unwrap_or_default())?;
@@ -67,16 +67,14 @@ struct RecordsWriter {
 
 impl PluginWriter for RecordsWriter {
     fn add_document(&mut self, _: DocId, document: &dyn ErasedDocument, _: &Schema) -> tantivy::Result<()> {
-        let document = document.as_any().downcast_ref::<TantivyDocument>();
-        let record = document.and_then(|d| d.get_first(self.field)).and_then(|v| v.as_custom());
-        self.bytes.extend_from_slice(record.unwrap_or_default());
+        self.bytes.extend_from_slice(plugin::value(document, self.field));
         self.ends.push(place(self.bytes.len()));
         Ok(())
     }
 
     fn serialize(self: Box<Self>, segment: &Segment, order: Option<&DocIdMapping>) -> tantivy::Result<()> {
-        super::ids::same_order(order)?;
-        let mut out = segment.open_write(SegmentComponent::Custom(EXTENSION.into()))?;
+        plugin::same_order(order)?;
+        let mut out = plugin::create(segment, EXTENSION)?;
         out.write_all(&self.bytes)?;
         out.write_all(self.ends.as_flattened())?;
         out.write_all(&(self.ends.len() as u32).to_le_bytes())?;
@@ -104,9 +102,7 @@ pub(super) struct Records {
 
 impl Records {
     pub fn open(segment: &SegmentReader) -> tantivy::Result<Self> {
-        let bytes = segment.open_read(SegmentComponent::Custom(EXTENSION.into()))?.read_bytes()?;
-        let damaged = || TantivyError::InternalError(format!("the records of segment {} cannot be read", segment.segment_id()));
-        Records::read(bytes).ok_or_else(damaged)
+        plugin::open(segment, EXTENSION, Records::read)
     }
 
     fn read(bytes: OwnedBytes) -> Option<Self> {
@@ -121,5 +117,39 @@ impl Records {
         let end = |n: usize| ends.get(n).map(|&[a, b, c, d, e]: &[u8; PLACE]| u64::from_le_bytes([a, b, c, d, e, 0, 0, 0]) as usize);
         let start = (doc as usize).checked_sub(1).map_or(Some(0), end)?;
         self.bytes.get(start..end(doc as usize)?).filter(|r| !r.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn file(records: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = records.concat();
+        let ends = records.iter().scan(0, |end, r| {
+            *end += r.len();
+            Some(place(*end))
+        });
+        bytes.extend(ends.flatten());
+        bytes.extend((records.len() as u32).to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn each_document_has_its_record_and_those_without_have_none() {
+        let records = Records::read(OwnedBytes::new(file(&[b"one", b"", b"three"]))).unwrap();
+        let all: Vec<_> = (0..4).map(|doc| records.get(doc)).collect();
+        assert_eq!(all, [Some(&b"one"[..]), None, Some(b"three"), None]);
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_files_answer_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..60), count in 0..12u32, doc in 0..14u32) {
+            let whole = [bytes.as_slice(), &count.to_le_bytes()].concat();
+            if let Some(record) = Records::read(OwnedBytes::new(whole)).as_ref().and_then(|r| r.get(doc)) {
+                prop_assert!(record.len() <= bytes.len());
+            }
+        }
     }
 }

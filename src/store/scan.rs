@@ -62,12 +62,12 @@ impl Store {
     pub fn plain_before(&self, before: i64, most: usize) -> Result<Vec<StoredRecord>> {
         let snapshot = self.snapshot();
         let mut found = Vec::new();
-        for (ord, segment) in snapshot.segment_readers().iter().enumerate() {
+        for (ord, segment, parts) in snapshot.segments() {
             let Some((oldest, _)) = span(segment).map_err(self.error("read times"))? else { continue };
             if oldest >= before {
                 continue;
             }
-            let first = segment.fast_fields().i64(schema::FIRST).map_err(self.error("read times"))?;
+            let first = parts.first(segment).map_err(self.error("read times"))?;
             let masked = self.documents_with(segment, prefix::MASKED)?;
             if masked.len() == segment.max_doc() as usize {
                 continue;
@@ -79,7 +79,7 @@ impl Store {
                 if found.len() >= most {
                     return Ok(found);
                 }
-                found.push(self.fetch(&snapshot, DocAddress::new(ord as u32, doc))?);
+                found.push(self.fetch(&snapshot, DocAddress::new(ord, doc))?);
             }
         }
         Ok(found)

@@ -171,16 +171,16 @@ impl Filling<'_> {
 
     /// Every id that the record names.
     fn ids(&mut self, stored: &StoredRecord, r: &Record) {
-        let mut hashes: SmallVec<[u8; 64]> = SmallVec::new();
+        let mut hashes: SmallVec<[u32; 16]> = SmallVec::new();
         stored.each_id(r, &mut |id| {
             self.text.clear();
             push_lower(&mut self.text, id);
-            let hash = ids::hash(&self.text).to_le_bytes();
-            if !hashes.as_chunks().0.contains(&hash) {
-                hashes.extend_from_slice(&hash);
-            }
+            hashes.push(ids::hash(&self.text));
         });
-        self.doc.add_custom(self.fields.ids, &hashes);
+        hashes.sort_unstable();
+        hashes.dedup();
+        let bytes: SmallVec<[u8; 64]> = hashes.iter().flat_map(|h| h.to_le_bytes()).collect();
+        self.doc.add_custom(self.fields.ids, &bytes);
     }
 
     /// The terms of a record's exact filters. A witness is only found by the ids that it names, and counted.

@@ -7,6 +7,7 @@ pub(crate) mod history;
 mod identity;
 mod tail;
 mod tail_model;
+mod troubles;
 
 use std::fs;
 use std::io::Write;
