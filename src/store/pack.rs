@@ -20,6 +20,8 @@ const LEVEL: i32 = 1;
 const BYTES: usize = 32 * 1024;
 /// Records that a dictionary is trained on.
 const SAMPLES: usize = 1024;
+/// So many records are stored without a dictionary: to train one takes as long as to store thousands.
+const FIRST: u64 = 16 * 1024;
 /// The longest record, bytes of events, that is one of them: nearly all are shorter.
 const SAMPLE_BYTES: usize = 4096;
 /// The first byte of a packed form; no plain one begins with it. It stands for what all frames begin with.
@@ -130,12 +132,12 @@ impl Packing {
         self.latest.as_ref()
     }
 
-    /// How many records were ever stored when the next dictionary is due: each time sixteen times as many, as there
-    /// was little to learn from at first, and from the fourth on every 4 million, as logs change.
+    /// How many records were ever stored when the next dictionary is due: the first when there is something to be won,
+    /// then each time sixteen times as many, as there was less to learn from, and from the third on every 4 million, as logs change.
     fn due(&self) -> u64 {
         let trained = self.latest.as_ref().map_or(0, |d| d.number);
-        let grown = (SAMPLES as u64) << (4 * trained.min(3));
-        grown * u64::from(trained.saturating_sub(2).max(1))
+        let grown = FIRST << (4 * trained.min(2));
+        grown * u64::from(trained.saturating_sub(1).max(1))
     }
 
     /// Looks at records before they are packed, of which the first is the `stored`-th ever. Where it is time for a new
@@ -218,13 +220,15 @@ mod tests {
     #[test]
     fn dictionaries_are_trained_again_as_the_index_grows() {
         let mut packing = Packing::default();
+        let some = records(0, 512);
         let mut trained = Vec::new();
-        for n in (0..20 * SAMPLES).step_by(512) {
-            if let Some(bytes) = packing.learn(&records(n, n + 512), n as u64) {
+        let around = |due: u64| (due - 4096..due + 2048).step_by(512);
+        for n in [0, 512].into_iter().chain(around(FIRST)).chain(around(16 * FIRST)) {
+            if let Some(bytes) = packing.learn(&some, n) {
                 trained.push((n + 512, Dictionary::new(&bytes).unwrap().number));
             }
         }
-        assert_eq!(trained, [(SAMPLES, 1), (16 * SAMPLES, 2)]);
+        assert_eq!(trained, [(FIRST, 1), (16 * FIRST, 2)]);
         let again = Packing::new(vec![Dictionary::new(&DICTIONARY).unwrap()]);
         assert_eq!(again.latest().map(|d| d.number), Some(3));
         assert!(again.due() > 1_000_000);
@@ -235,9 +239,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open_or_create(dir.path()).unwrap();
         let mut w = store.writer().unwrap();
-        w.apply(batch(records(0, 1500), "")).unwrap();
+        w.apply(batch(records(0, 17_000), "")).unwrap();
         store.reload().unwrap();
-        assert!(store.get("mx1/postfix/4Q00001").unwrap().is_some());
+        assert!(store.get("mx1/postfix/4Q16999").unwrap().is_some());
         let term = Term::from_field_text(store.fields.terms, schema::prefix::DICTIONARY);
         w.guarded(|w, open| {
             open.writer.delete_term(term);
@@ -246,7 +250,7 @@ mod tests {
         .unwrap();
         drop(w);
         let store = Store::open(dir.path()).unwrap();
-        let error = store.get("mx1/postfix/4Q00001").unwrap_err();
+        let error = store.get("mx1/postfix/4Q16999").unwrap_err();
         assert!(matches!(&error, StoreError::Damaged { what, .. } if what.contains("dictionary 1")), "{error}");
         assert!(!Store::verify(dir.path()).unwrap().is_ok());
     }
